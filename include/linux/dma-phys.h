@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Give a device a physical address: typed ranges in, one handle out.
+ *
+ *	struct cpu_phys range;
+ *	struct dma_phys_map map = {};
+ *
+ *	err = cpu_phys_from_virt(buf, len, &range);
+ *	err = err ?: dma_phys_map_cpu(dev, &range, DMA_FROM_DEVICE, 0, &map);
+ *	...				the device works on map.addr
+ *	dma_phys_unmap(&map);
+ *
+ * Everything here is a real function returning 0 or a negative errno; the
+ * table of errors is in Documentation/core-api/dma-phys.rst.
+ */
+#ifndef _LINUX_DMA_PHYS_H
+#define _LINUX_DMA_PHYS_H
+
+#include <linux/bits.h>
+#include <linux/dma-direction.h>
+#include <linux/types.h>
+
+struct device;
+struct page;
+struct pci_dev;
+struct resource;
+
+/**
+ * struct cpu_phys - a range of memory that the CPU caches
+ * @addr: physical address of the first byte
+ * @len: length in bytes, never 0
+ *
+ * Made by cpu_phys_from_page(), cpu_phys_from_virt(), cpu_phys_from_addr().
+ */
+struct cpu_phys {
+	phys_addr_t addr;
+	size_t len;
+};
+
+/**
+ * struct mmio_phys - a range of device memory
+ * @addr: physical address of the first byte, as the CPU sees it
+ * @len: length in bytes, never 0
+ * @peer: the peer that lends it, 0 where it belongs to none
+ *
+ * Made by mmio_phys_from_bar() and mmio_phys_from_resource().
+ */
+struct mmio_phys {
+	phys_addr_t addr;
+	size_t len;
+	u32 peer;
+};
+
+/**
+ * enum dma_phys_kind - what a map's range is made of
+ * @DMA_PHYS_CPU: cacheable memory
+ * @DMA_PHYS_MMIO: device memory: no kmap, no cache maintenance
+ */
+enum dma_phys_kind {
+	DMA_PHYS_CPU,
+	DMA_PHYS_MMIO,
+};
+
+/**
+ * enum dma_phys_route - how the device reaches a map's range
+ * @DMA_PHYS_NONE: it does not, the handle maps nothing
+ * @DMA_PHYS_DIRECT: at its physical address, translated by arithmetic
+ * @DMA_PHYS_BOUNCE: through a copy in a bounce slot (swiotlb)
+ * @DMA_PHYS_IOMMU: through an IOVA
+ * @DMA_PHYS_OPS: through the device's legacy dma_map_ops
+ * @DMA_PHYS_BUS: at the peer's PCI bus address, below the host bridge
+ */
+enum dma_phys_route {
+	DMA_PHYS_NONE,
+	DMA_PHYS_DIRECT,
+	DMA_PHYS_BOUNCE,
+	DMA_PHYS_IOMMU,
+	DMA_PHYS_OPS,
+	DMA_PHYS_BUS,
+};
+
+/*
+ * The only flag: map and unmap do not move ownership between CPU and device.
+ * Who sets it must call dma_phys_sync_for_device() before the device reads and
+ * dma_phys_sync_for_cpu() before the CPU reads; on a bounce route data that is
+ * not synced is lost.
+ */
+#define DMA_PHYS_MANUAL_SYNC	BIT(0)
+
+/**
+ * struct dma_phys_map - one range made reachable for one device
+ * @dev: the device, NULL where the handle maps nothing
+ * @addr: where the device finds the first byte
+ * @size: length in bytes
+ * @undo: for the core: physical address (CPU) or peer (MMIO)
+ * @dir: enum dma_data_direction
+ * @kind: enum dma_phys_kind
+ * @route: enum dma_phys_route
+ * @flags: DMA_PHYS_MANUAL_SYNC, and what the core adds
+ *
+ * Zeroed memory is a handle that maps nothing. Read @addr and @size; the core
+ * alone writes.
+ */
+struct dma_phys_map {
+	struct device *dev;
+	dma_addr_t addr;
+	size_t size;
+	u64 undo;
+	u8 dir;
+	u8 kind;
+	u8 route;
+	u8 flags;
+};
+
+/* What is this address? (range.c) */
+int cpu_phys_from_page(struct page *page, size_t offset, size_t len,
+		       struct cpu_phys *range);
+int cpu_phys_from_virt(const void *addr, size_t len, struct cpu_phys *range);
+int cpu_phys_from_addr(phys_addr_t addr, size_t len, struct cpu_phys *range);
+int mmio_phys_from_bar(struct pci_dev *owner, int bar, u64 offset, size_t len,
+		       struct mmio_phys *range);
+int mmio_phys_from_resource(const struct resource *res, u64 offset, size_t len,
+			    struct mmio_phys *range);
+
+/* BARs lent to other devices (peer.c) */
+int dma_phys_peer_register(struct pci_dev *owner, int bar);
+void dma_phys_peer_unregister(struct pci_dev *owner, int bar);
+
+/* One range (map.c) */
+int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
+		     enum dma_data_direction dir, u32 flags,
+		     struct dma_phys_map *map);
+int dma_phys_map_mmio(struct device *dev, const struct mmio_phys *range,
+		      enum dma_data_direction dir, u32 flags,
+		      struct dma_phys_map *map);
+int dma_phys_sync_for_cpu(struct dma_phys_map *map, size_t offset, size_t len);
+int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
+			     size_t len);
+void dma_phys_unmap(struct dma_phys_map *map);
+
+#endif /* _LINUX_DMA_PHYS_H */

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM dma_phys
+
+#if !defined(_TRACE_DMA_PHYS_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _TRACE_DMA_PHYS_H
+
+#include <linux/device.h>
+#include <linux/dma-phys.h>
+#include <linux/tracepoint.h>
+
+TRACE_DEFINE_ENUM(DMA_BIDIRECTIONAL);
+TRACE_DEFINE_ENUM(DMA_TO_DEVICE);
+TRACE_DEFINE_ENUM(DMA_FROM_DEVICE);
+TRACE_DEFINE_ENUM(DMA_PHYS_CPU);
+TRACE_DEFINE_ENUM(DMA_PHYS_MMIO);
+TRACE_DEFINE_ENUM(DMA_PHYS_NONE);
+TRACE_DEFINE_ENUM(DMA_PHYS_DIRECT);
+TRACE_DEFINE_ENUM(DMA_PHYS_BOUNCE);
+TRACE_DEFINE_ENUM(DMA_PHYS_IOMMU);
+TRACE_DEFINE_ENUM(DMA_PHYS_OPS);
+TRACE_DEFINE_ENUM(DMA_PHYS_BUS);
+
+#define show_dma_phys_dir(dir)				\
+	__print_symbolic(dir,				\
+		{ DMA_BIDIRECTIONAL, "bidirectional" },	\
+		{ DMA_TO_DEVICE, "to-device" },		\
+		{ DMA_FROM_DEVICE, "from-device" })
+
+#define show_dma_phys_kind(kind)			\
+	__print_symbolic(kind,				\
+		{ DMA_PHYS_CPU, "cpu" },		\
+		{ DMA_PHYS_MMIO, "mmio" })
+
+#define show_dma_phys_route(route)			\
+	__print_symbolic(route,				\
+		{ DMA_PHYS_NONE, "none" },		\
+		{ DMA_PHYS_DIRECT, "direct" },		\
+		{ DMA_PHYS_BOUNCE, "bounce" },		\
+		{ DMA_PHYS_IOMMU, "iommu" },		\
+		{ DMA_PHYS_OPS, "ops" },		\
+		{ DMA_PHYS_BUS, "bus" })
+
+TRACE_EVENT(dma_phys_map,
+	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys, int err),
+	TP_ARGS(map, phys, err),
+
+	TP_STRUCT__entry(
+		__string(device, dev_name(map->dev))
+		__field(u64, phys)
+		__field(u64, addr)
+		__field(u64, size)
+		__field(u8, dir)
+		__field(u8, kind)
+		__field(u8, route)
+		__field(u8, flags)
+		__field(int, err)
+	),
+
+	TP_fast_assign(
+		__assign_str(device);
+		__entry->phys = phys;
+		__entry->addr = map->addr;
+		__entry->size = map->size;
+		__entry->dir = map->dir;
+		__entry->kind = map->kind;
+		__entry->route = map->route;
+		__entry->flags = map->flags;
+		__entry->err = err;
+	),
+
+	TP_printk("%s %s %s phys=%llx size=%llu route=%s addr=%llx flags=%x err=%d",
+		  __get_str(device), show_dma_phys_kind(__entry->kind),
+		  show_dma_phys_dir(__entry->dir), __entry->phys,
+		  __entry->size, show_dma_phys_route(__entry->route),
+		  __entry->addr, __entry->flags, __entry->err)
+);
+
+TRACE_EVENT(dma_phys_unmap,
+	TP_PROTO(const struct dma_phys_map *map, bool undone),
+	TP_ARGS(map, undone),
+
+	TP_STRUCT__entry(
+		__string(device, dev_name(map->dev))
+		__field(u64, addr)
+		__field(u64, size)
+		__field(u8, dir)
+		__field(u8, kind)
+		__field(u8, route)
+		__field(bool, undone)
+	),
+
+	TP_fast_assign(
+		__assign_str(device);
+		__entry->addr = map->addr;
+		__entry->size = map->size;
+		__entry->dir = map->dir;
+		__entry->kind = map->kind;
+		__entry->route = map->route;
+		__entry->undone = undone;
+	),
+
+	TP_printk("%s %s %s route=%s addr=%llx size=%llu%s",
+		  __get_str(device), show_dma_phys_kind(__entry->kind),
+		  show_dma_phys_dir(__entry->dir),
+		  show_dma_phys_route(__entry->route), __entry->addr,
+		  __entry->size, __entry->undone ? "" : " refused")
+);
+
+TRACE_EVENT(dma_phys_sync,
+	TP_PROTO(const struct dma_phys_map *map, size_t offset, size_t len,
+		 bool for_cpu),
+	TP_ARGS(map, offset, len, for_cpu),
+
+	TP_STRUCT__entry(
+		__string(device, dev_name(map->dev))
+		__field(u64, addr)
+		__field(u64, len)
+		__field(u8, dir)
+		__field(u8, route)
+		__field(bool, for_cpu)
+	),
+
+	TP_fast_assign(
+		__assign_str(device);
+		__entry->addr = map->addr + offset;
+		__entry->len = len;
+		__entry->dir = map->dir;
+		__entry->route = map->route;
+		__entry->for_cpu = for_cpu;
+	),
+
+	TP_printk("%s %s for-%s route=%s addr=%llx len=%llu",
+		  __get_str(device), show_dma_phys_dir(__entry->dir),
+		  __entry->for_cpu ? "cpu" : "device",
+		  show_dma_phys_route(__entry->route), __entry->addr,
+		  __entry->len)
+);
+
+#endif /* _TRACE_DMA_PHYS_H */
+
+#include <trace/define_trace.h>

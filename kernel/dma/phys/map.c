@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One range: map, sync, unmap. Arguments are checked here, the route does the
+ * work, and everyone who watches DMA is told.
+ */
+#include <linux/device.h>
+#include <linux/dma-mapping.h>
+#include <linux/dma-phys.h>
+#include <linux/export.h>
+#include <linux/kmsan.h>
+#include <linux/overflow.h>
+#include <trace/events/dma.h>
+
+#include "../debug.h"
+#include "internal.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/dma_phys.h>
+
+static int check(struct device *dev, phys_addr_t addr, size_t len,
+		 enum dma_data_direction dir, u32 flags,
+		 const struct dma_phys_map *map)
+{
+	phys_addr_t last;
+
+	/* A live handle would be lost by writing over it. */
+	if (!dev || map->dev)
+		return -EINVAL;
+	if (!valid_dma_direction(dir) || flags & ~DMA_PHYS_MANUAL_SYNC)
+		return -EINVAL;
+	if (!len || check_add_overflow(addr, (phys_addr_t)(len - 1), &last))
+		return -EINVAL;
+	if (!dev->dma_mask)
+		return -EINVAL;
+	if (!dev->driver)
+		return -ENODEV;
+	return 0;
+}
+
+static void tell_mapped(const struct dma_phys_map *map, phys_addr_t phys)
+{
+	unsigned long attrs = dma_phys_attrs(map);
+
+	trace_dma_map_phys(map->dev, phys, map->addr, map->size, map->dir,
+			   attrs);
+	debug_dma_map_phys(map->dev, phys, map->size, map->dir, map->addr,
+			   attrs);
+	/* The error was checked: nobody else ever sees the sentinel. */
+	debug_dma_mapping_error(map->dev, map->addr);
+}
+
+/**
+ * dma_phys_map_cpu() - let a device reach memory that the CPU caches
+ * @dev: the device; its driver is bound and has set a DMA mask
+ * @range: the memory, which must stay allocated until the map is undone
+ * @dir: who writes: DMA_TO_DEVICE, DMA_FROM_DEVICE or DMA_BIDIRECTIONAL
+ * @flags: 0 or DMA_PHYS_MANUAL_SYNC
+ * @map: an empty handle
+ *
+ * On success the device owns the memory, and finds it at @map->addr, all
+ * @map->size bytes in a row. The CPU must not touch it before
+ * dma_phys_sync_for_cpu() or dma_phys_unmap().
+ *
+ * Context: Any. Does not sleep and allocates nothing but, with GFP_ATOMIC, page
+ * tables under an IOMMU and what a growing pool of bounce slots takes.
+ * Return: 0, or a negative errno, and @map stays empty:
+ * * -EINVAL - a pointer is NULL; @map is not empty; no such direction or flag;
+ *   the range is empty or wraps around; the device has no DMA mask; physical
+ *   address 0 under an IOMMU
+ * * -ENODEV - no driver is bound to the device
+ * * -ERANGE - the device cannot address the range, and it cannot be bounced
+ * * -E2BIG - the range is larger than one bounce slot, or than all IOVA space
+ * * -EAGAIN - bounce slots or IOVA space are used up
+ * * -ENOMEM - no memory for IOMMU page tables
+ * * -EOPNOTSUPP - the device's route cannot map memory, or not with the
+ *   alignment that the device asks for
+ */
+int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
+		     enum dma_data_direction dir, u32 flags,
+		     struct dma_phys_map *map)
+{
+	struct dma_phys_map new = {};
+	int err;
+
+	if (!range || !map)
+		return -EINVAL;
+	err = check(dev, range->addr, range->len, dir, flags, map);
+	if (err)
+		return err;
+
+	new.dev = dev;
+	new.size = range->len;
+	new.dir = dir;
+	new.kind = DMA_PHYS_CPU;
+	new.flags = flags;
+
+	err = dma_phys_route_cpu(&new, range->addr);
+	trace_dma_phys_map(&new, range->addr, err);
+	if (err)
+		return err;
+
+	kmsan_handle_dma(range->addr, range->len, dir);
+	tell_mapped(&new, range->addr);
+	*map = new;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(dma_phys_map_cpu);
+
+/**
+ * dma_phys_map_mmio() - let a device reach device memory
+ * @dev: the device; its driver is bound and has set a DMA mask
+ * @range: the device memory
+ * @dir: who writes: DMA_TO_DEVICE means that @dev reads the device memory
+ * @flags: 0 or DMA_PHYS_MANUAL_SYNC, which changes nothing here
+ * @map: an empty handle
+ *
+ * The memory is never bounced, never in a CPU cache, and never given a kernel
+ * address. Where the range belongs to a peer, the map holds the peer: its
+ * driver cannot finish detaching before dma_phys_unmap(). So map it for a
+ * transfer, not for the life of a driver: one thread that detaches two devices
+ * would wait for a map that only itself can undo.
+ *
+ * Context: Process, atomic or not, for a peer's range, else any. Does not sleep
+ * and allocates nothing but, under an IOMMU, page tables with GFP_ATOMIC, and at
+ * the first map between two peers a note of how they are connected.
+ * Return: 0, or a negative errno, and @map stays empty:
+ * * -EINVAL - a pointer is NULL; @map is not empty; no such direction or flag;
+ *   the range is empty or wraps around; the device has no DMA mask; physical
+ *   address 0 under an IOMMU
+ * * -ENODEV - no driver is bound to the device, or the peer is gone
+ * * -ERANGE - the device cannot address the range
+ * * -EREMOTEIO - nothing connects the device and the peer
+ * * -EOPNOTSUPP - the device's route cannot map device memory: bouncing is
+ *   forced, the legacy operations cannot, or the device is untrusted and the
+ *   range not aligned to the IOMMU's granule
+ * * -E2BIG - the range is larger than all IOVA space
+ * * -EAGAIN - IOVA space is used up
+ * * -ENOMEM - no memory for IOMMU page tables
+ */
+int dma_phys_map_mmio(struct device *dev, const struct mmio_phys *range,
+		      enum dma_data_direction dir, u32 flags,
+		      struct dma_phys_map *map)
+{
+	struct dma_phys_map new = {};
+	int err;
+
+	if (!range || !map)
+		return -EINVAL;
+	err = check(dev, range->addr, range->len, dir, flags, map);
+	if (err)
+		return err;
+
+	new.dev = dev;
+	new.size = range->len;
+	new.dir = dir;
+	new.kind = DMA_PHYS_MMIO;
+	new.flags = flags;
+
+	err = dma_phys_route_mmio(&new, range->addr, range->peer);
+	trace_dma_phys_map(&new, range->addr, err);
+	if (err)
+		return err;
+
+	tell_mapped(&new, range->addr);
+	*map = new;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(dma_phys_map_mmio);
+
+static bool has(const struct dma_phys_map *map, size_t offset, size_t len)
+{
+	return map && map->dev && len && offset <= map->size &&
+	       len <= map->size - offset;
+}
+
+/**
+ * dma_phys_sync_for_cpu() - give part of a range back to the CPU
+ * @map: the handle
+ * @offset: bytes from the start of the map
+ * @len: length in bytes
+ *
+ * Afterwards the CPU may read what the device wrote. Does nothing for device
+ * memory.
+ *
+ * Context: Any.
+ * Return: 0, or -EINVAL where @map is empty, or @len is 0 or leaves it.
+ */
+int dma_phys_sync_for_cpu(struct dma_phys_map *map, size_t offset, size_t len)
+{
+	if (!has(map, offset, len))
+		return -EINVAL;
+	if (map->kind == DMA_PHYS_MMIO)
+		return 0;
+
+	dma_phys_route_sync_for_cpu(map, offset, len);
+	trace_dma_phys_sync(map, offset, len, true);
+	trace_dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
+				      map->dir);
+	debug_dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
+				      map->dir);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(dma_phys_sync_for_cpu);
+
+/**
+ * dma_phys_sync_for_device() - give part of a range to the device again
+ * @map: the handle
+ * @offset: bytes from the start of the map
+ * @len: length in bytes
+ *
+ * Afterwards the device may read what the CPU wrote, and the CPU must not touch
+ * it. Does nothing for device memory.
+ *
+ * Context: Any.
+ * Return: 0, or -EINVAL where @map is empty, or @len is 0 or leaves it.
+ */
+int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
+			     size_t len)
+{
+	if (!has(map, offset, len))
+		return -EINVAL;
+	if (map->kind == DMA_PHYS_MMIO)
+		return 0;
+
+	dma_phys_route_sync_for_device(map, offset, len);
+	trace_dma_phys_sync(map, offset, len, false);
+	trace_dma_sync_single_for_device(map->dev, map->addr + offset, len,
+					 map->dir);
+	debug_dma_sync_single_for_device(map->dev, map->addr + offset, len,
+					 map->dir);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(dma_phys_sync_for_device);
+
+/**
+ * dma_phys_unmap() - undo a map
+ * @map: the handle; empty afterwards
+ *
+ * The device must be done with the range. Does nothing for an empty handle or
+ * for NULL. A handle is not copied: it is one map's, and undone once. Where the
+ * device has lost the DMA domain or the legacy operations that it was mapped
+ * with, nothing is touched: what was mapped is lost, as dma-debug will tell.
+ *
+ * Context: Any.
+ */
+void dma_phys_unmap(struct dma_phys_map *map)
+{
+	unsigned long attrs;
+	bool undone;
+
+	if (!map || !map->dev)
+		return;
+
+	attrs = dma_phys_attrs(map);
+	undone = dma_phys_route_undo(map);
+	trace_dma_phys_unmap(map, undone);
+	if (undone) {
+		trace_dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
+				     attrs);
+		debug_dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
+				     attrs);
+	}
+	*map = (struct dma_phys_map){};
+}
+EXPORT_SYMBOL_GPL(dma_phys_unmap);

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * BARs lent to other devices, and taken back.
+ *
+ * Ranges name a peer by an id, maps hold a reference on it. So a range may
+ * outlive its peer, and only fails to map; a map cannot: the owner's driver
+ * does not finish detaching before the last map is gone.
+ */
+#include <linux/completion.h>
+#include <linux/device/devres.h>
+#include <linux/dma-phys.h>
+#include <linux/export.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/percpu-refcount.h>
+#include <linux/slab.h>
+#include <linux/xarray.h>
+
+#include "internal.h"
+
+/**
+ * struct dma_phys_peer - a BAR that its owner lends to other devices
+ * @ref: one for the registration, one for each map
+ * @gone: completed when @ref is
+ * @owner: whose BAR it is
+ * @provider: the BAR as peer-to-peer DMA knows it, valid while @ref lives
+ * @rcu: for those who looked it up without a reference
+ * @id: what ranges know it by, not used again soon
+ * @bar: index of the BAR
+ */
+struct dma_phys_peer {
+	struct percpu_ref ref;
+	struct completion gone;
+	struct pci_dev *owner;
+	struct p2pdma_provider *provider;
+	struct rcu_head rcu;
+	u32 id;
+	int bar;
+};
+
+static DEFINE_XARRAY_ALLOC1(peers);
+static DEFINE_MUTEX(peers_register);
+static u32 peers_next;
+
+struct dma_phys_peer *dma_phys_peer_get(u32 id)
+{
+	struct dma_phys_peer *peer;
+
+	guard(rcu)();
+	peer = xa_load(&peers, id);
+	return peer && percpu_ref_tryget_live(&peer->ref) ? peer : NULL;
+}
+
+void dma_phys_peer_put(struct dma_phys_peer *peer)
+{
+	percpu_ref_put(&peer->ref);
+}
+
+/* The result is good for comparing, and for more under RCU or the mutex. */
+static struct dma_phys_peer *peer_of(struct pci_dev *owner, int bar)
+{
+	struct dma_phys_peer *peer;
+	unsigned long id;
+
+	xa_for_each(&peers, id, peer)
+		if (peer->owner == owner && peer->bar == bar)
+			return peer;
+	return NULL;
+}
+
+int dma_phys_peer_find(struct pci_dev *owner, int bar, u32 *id)
+{
+	struct dma_phys_peer *peer;
+
+	guard(rcu)();
+	peer = peer_of(owner, bar);
+	if (!peer)
+		return -ENODEV;
+	*id = peer->id;
+	return 0;
+}
+
+int dma_phys_peer_route(struct dma_phys_peer *peer, struct device *dev,
+			phys_addr_t phys, dma_addr_t *addr)
+{
+	switch (pci_p2pdma_map_type(peer->provider, dev)) {
+	case PCI_P2PDMA_MAP_BUS_ADDR:
+		*addr = pci_p2pdma_bus_addr_map(peer->provider, phys);
+		return DMA_PHYS_BUS;
+	case PCI_P2PDMA_MAP_THRU_HOST_BRIDGE:
+		return DMA_PHYS_DIRECT;
+	default:
+		return -EREMOTEIO;
+	}
+}
+
+static void peer_released(struct percpu_ref *ref)
+{
+	struct dma_phys_peer *peer = container_of(ref, struct dma_phys_peer,
+						  ref);
+
+	complete(&peer->gone);
+}
+
+/* devres runs this before it takes the provider away: that came first. */
+static void peer_leave(void *data)
+{
+	struct dma_phys_peer *peer = data;
+
+	xa_cmpxchg(&peers, peer->id, peer, NULL, 0);
+	percpu_ref_kill(&peer->ref);
+	wait_for_completion(&peer->gone);
+	percpu_ref_exit(&peer->ref);
+	kfree_rcu(peer, rcu);
+}
+
+static int peer_enter(struct pci_dev *owner, int bar,
+		      struct p2pdma_provider *provider)
+{
+	struct dma_phys_peer *peer;
+	int err;
+
+	peer = kzalloc_obj(*peer);
+	if (!peer)
+		return -ENOMEM;
+
+	init_completion(&peer->gone);
+	peer->owner = owner;
+	peer->provider = provider;
+	peer->bar = bar;
+
+	err = percpu_ref_init(&peer->ref, peer_released, 0, GFP_KERNEL);
+	if (err)
+		goto err_free;
+
+	/* 1 says that ids began anew: one that is in use is still skipped. */
+	err = xa_alloc_cyclic(&peers, &peer->id, NULL, xa_limit_32b,
+			      &peers_next, GFP_KERNEL);
+	if (err < 0)
+		goto err_ref;
+
+	/* Found by others only now that it knows its id. */
+	xa_store(&peers, peer->id, peer, GFP_KERNEL);
+	return devm_add_action_or_reset(&owner->dev, peer_leave, peer);
+
+err_ref:
+	percpu_ref_exit(&peer->ref);
+err_free:
+	kfree(peer);
+	return err;
+}
+
+/**
+ * dma_phys_peer_register() - lend a BAR to other devices
+ * @owner: the device that owns the BAR; the caller is its driver
+ * @bar: index of the BAR, 0 to 5
+ *
+ * Until dma_phys_peer_unregister(), mmio_phys_from_bar() gives ranges of the BAR,
+ * and other devices may map them. A driver that forgets to take the BAR back
+ * does so when it has detached, after its remove(); both wait until the last map
+ * is gone.
+ *
+ * Context: Process, with a driver bound to @owner, in its probe or later.
+ * Return: 0, or a negative errno:
+ * * -EINVAL - no such BAR, or it is not memory with an address
+ * * -ENODEV - no driver is bound to @owner
+ * * -EEXIST - the BAR is lent already
+ * * -EOPNOTSUPP - the device's BARs cannot be mapped
+ * * -ENOMEM - no memory for the peer
+ */
+int dma_phys_peer_register(struct pci_dev *owner, int bar)
+{
+	struct p2pdma_provider *provider;
+	int err;
+
+	if (!owner || bar < 0 || bar >= PCI_STD_NUM_BARS)
+		return -EINVAL;
+	if (!(pci_resource_flags(owner, bar) & IORESOURCE_MEM) ||
+	    pci_resource_flags(owner, bar) & IORESOURCE_UNSET ||
+	    !pci_resource_len(owner, bar))
+		return -EINVAL;
+	if (!owner->dev.driver)
+		return -ENODEV;
+
+	guard(mutex)(&peers_register);
+	if (peer_of(owner, bar))
+		return -EEXIST;
+
+	err = pcim_p2pdma_init(owner);
+	if (err)
+		return err;
+
+	provider = pcim_p2pdma_provider(owner, bar);
+	if (!provider)
+		return -EOPNOTSUPP;
+
+	return peer_enter(owner, bar, provider);
+}
+EXPORT_SYMBOL_GPL(dma_phys_peer_register);
+
+/**
+ * dma_phys_peer_unregister() - take a lent BAR back
+ * @owner: the device that owns the BAR
+ * @bar: index of the BAR
+ *
+ * New maps fail with -ENODEV from here on. Waits until the last map is gone.
+ * Does nothing for a BAR that is not lent, or that is being taken back already.
+ * Call it first in remove(), while the device still answers its users.
+ *
+ * Context: Process, may sleep for as long as a map is held.
+ */
+void dma_phys_peer_unregister(struct pci_dev *owner, int bar)
+{
+	struct dma_phys_peer *peer;
+
+	if (!owner)
+		return;
+
+	/* Of two who try at once, one finds the action, and runs it. */
+	scoped_guard(mutex, &peers_register) {
+		peer = peer_of(owner, bar);
+		if (!peer || devm_remove_action_nowarn(&owner->dev, peer_leave,
+						       peer))
+			return;
+		xa_erase(&peers, peer->id);
+	}
+	peer_leave(peer);
+}
+EXPORT_SYMBOL_GPL(dma_phys_peer_unregister);
