@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Give a device a physical address, so that its misuse does not compile.
+//!
+//! A [`Mapping`] makes one range reachable for one device. What the range is made of and which way
+//! the bytes go are in its type:
+//!
+//! - `Mapping<'bound, Cpu<M>, D>` owns the [`Memory`] `M` it maps and gives it back at
+//!   [`unmap`](Mapping::unmap). In between the CPU reaches the bytes through
+//!   [`cpu`](Mapping::cpu) alone, which takes them back from the device for the life of a
+//!   [`CpuGuard`].
+//! - `Mapping<'bound, Mmio<'peer>, D>` is a range of another device's memory. There is nothing in
+//!   it for the CPU to touch, and no method that would.
+//!
+//! The [`Direction`] `D` is [`ToDevice`], [`FromDevice`] or [`Bidirectional`]; there is no other.
+//!
+//! # Lifetimes
+//!
+//! A mapping lives no longer than its device is bound (`'bound`), and one of device memory no
+//! longer than the device that lends it is referenced (`'peer`). Forgetting a mapping leaks the
+//! memory together with the mapping, so that the device never reaches memory which belongs to
+//! someone else. Forgetting one of device memory also keeps its [`Peer`] from being taken back.
+//!
+//! # What the types cannot see
+//!
+//! When a device is done with a mapping, only its driver knows. Take a [`CpuGuard`], unmap or drop
+//! a mapping after the device has said that it is done, or has been stopped.
+//!
+//! # Examples
+//!
+//! A driver fills a buffer, tells the device where to find it, and reads the answer:
+//!
+//! ```
+//! use kernel::{
+//!     device::{Bound, Device},
+//!     dma::{
+//!         phys::{Bidirectional, Cpu, Mapping},
+//!         DmaAddress, //
+//!     }, //
+//! };
+//! # use kernel::dma::{phys::testing::TestDevice, DmaMask};
+//!
+//! fn ask(dev: &Device<Bound>, start: impl Fn(DmaAddress, usize)) -> Result<u32> {
+//!     let buffer = KVec::from_elem(0u32, 128, GFP_KERNEL)?;
+//!     let mut map = Mapping::<Cpu<_>, Bidirectional>::new(dev, buffer)?;
+//!
+//!     map.cpu()?[0] = 42;
+//!     start(map.dma_address(), map.size());
+//!
+//!     let answer = map.cpu()?[0];
+//!     Ok(answer)
+//! }
+//!
+//! # let owner = TestDevice::new(c"rust_phys_doc", DmaMask::new::<64>())?;
+//! # let start = |_, size| assert_eq!(size, 512);
+//! # assert_eq!(ask(owner.device(), start)?, 42);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! C header: [`include/linux/dma-phys.h`](srctree/include/linux/dma-phys.h)
+
+mod cpu_phys;
+mod direction;
+mod guard;
+mod map_error;
+mod mapping;
+mod memory;
+mod mmio_phys;
+#[cfg(not(CONFIG_HIGHMEM))]
+mod page_bytes;
+#[cfg(CONFIG_PCI_P2PDMA)]
+mod peer;
+mod route;
+#[cfg(CONFIG_KUNIT)]
+#[doc(hidden)]
+pub mod testing;
+#[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
+mod tests;
+
+pub use self::{
+    cpu_phys::CpuPhys,
+    direction::{
+        Bidirectional,
+        Direction,
+        FromDevice,
+        ToDevice,
+        Writable, //
+    },
+    guard::CpuGuard,
+    map_error::MapError,
+    mapping::{
+        Cpu,
+        Kind,
+        Mapping,
+        Mmio, //
+    },
+    memory::Memory,
+    mmio_phys::MmioPhys,
+    route::Route, //
+};
+
+#[cfg(not(CONFIG_HIGHMEM))]
+pub use self::page_bytes::PageBytes;
+#[cfg(CONFIG_PCI_P2PDMA)]
+pub use self::peer::Peer;

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which way the bytes of a mapping go.
+
+use crate::dma::DataDirection;
+
+mod private {
+    pub trait Sealed {}
+}
+
+/// Which way the bytes of a [`Mapping`](super::Mapping) go.
+///
+/// Implemented by [`ToDevice`], [`FromDevice`] and [`Bidirectional`], and by nothing else: "no
+/// direction" is not a type.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::dma::{
+///     phys::{Direction, FromDevice},
+///     DataDirection, //
+/// };
+///
+/// assert_eq!(FromDevice::DIRECTION, DataDirection::FromDevice);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a direction of a DMA mapping",
+    note = "the directions are `ToDevice`, `FromDevice` and `Bidirectional`"
+)]
+pub trait Direction: private::Sealed {
+    /// The same direction, as a value.
+    const DIRECTION: DataDirection;
+}
+
+/// A [`Direction`] in which the CPU writes what the device reads.
+///
+/// A [`CpuGuard`](super::CpuGuard) hands out `&mut` in these directions only: what the CPU writes
+/// into a [`FromDevice`] mapping may never reach memory, or may overwrite what the device wrote.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     dma::phys::{Cpu, Mapping, Memory, Writable},
+///     transmute::{AsBytes, FromBytes}, //
+/// };
+/// # use kernel::dma::{phys::{testing::TestDevice, ToDevice}, DmaMask};
+///
+/// fn clear<T, M, D>(map: &mut Mapping<'_, Cpu<M>, D>) -> Result
+/// where
+///     T: AsBytes + FromBytes + Default,
+///     M: Memory<Target = [T]>,
+///     D: Writable,
+/// {
+///     map.cpu()?.fill_with(T::default);
+///     Ok(())
+/// }
+///
+/// # let owner = TestDevice::new(c"rust_phys_doc_writable", DmaMask::new::<64>())?;
+/// # let buffer = KVec::from_elem(7u16, 64, GFP_KERNEL)?;
+/// # let mut map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
+/// clear(&mut map)?;
+/// # assert!(map.unmap().iter().all(|&word| word == 0));
+/// # Ok::<(), Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the CPU cannot write into a mapping with direction `{Self}`",
+    note = "the CPU writes into mappings `ToDevice` and `Bidirectional`"
+)]
+pub trait Writable: Direction {}
+
+/// The CPU writes, the device reads.
+///
+/// # Examples
+///
+/// See [`CpuGuard`](super::CpuGuard).
+pub struct ToDevice;
+
+/// The device writes, the CPU reads.
+///
+/// # Examples
+///
+/// See [`Mapping`](super::Mapping).
+pub struct FromDevice;
+
+/// Both write, and both read.
+///
+/// # Examples
+///
+/// See [the module](super).
+pub struct Bidirectional;
+
+impl private::Sealed for ToDevice {}
+impl private::Sealed for FromDevice {}
+impl private::Sealed for Bidirectional {}
+
+impl Direction for ToDevice {
+    const DIRECTION: DataDirection = DataDirection::ToDevice;
+}
+
+impl Direction for FromDevice {
+    const DIRECTION: DataDirection = DataDirection::FromDevice;
+}
+
+impl Direction for Bidirectional {
+    const DIRECTION: DataDirection = DataDirection::Bidirectional;
+}
+
+impl Writable for ToDevice {}
+impl Writable for Bidirectional {}

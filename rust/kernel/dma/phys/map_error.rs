@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why memory could not be mapped, and the memory.
+
+use crate::{
+    fmt,
+    prelude::*, //
+};
+
+/// Why memory could not be mapped, and the memory.
+///
+/// `?` turns it into the [`Error`], and drops the memory.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::dma::phys::{Cpu, Mapping, ToDevice};
+/// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
+/// # let owner = TestDevice::new(c"rust_phys_doc_error", DmaMask::new::<64>())?;
+/// # let dev = owner.device();
+///
+/// // Room for 16 bytes, but none in it.
+/// let empty = KVec::<u8>::with_capacity(16, GFP_KERNEL)?;
+///
+/// let (error, memory) = match Mapping::<Cpu<_>, ToDevice>::new(dev, empty) {
+///     Ok(_) => return Err(EIO),
+///     Err(error) => error.into_parts(),
+/// };
+/// assert_eq!(error, EINVAL);
+/// assert!(memory.capacity() >= 16);
+/// # Ok::<(), Error>(())
+/// ```
+pub struct MapError<M> {
+    error: Error,
+    memory: M,
+}
+
+impl<M> MapError<M> {
+    pub(super) fn new(error: Error, memory: M) -> Self {
+        Self { error, memory }
+    }
+
+    /// Why the memory could not be mapped.
+    pub fn error(&self) -> Error {
+        self.error
+    }
+
+    /// Gives the memory back.
+    pub fn into_memory(self) -> M {
+        self.memory
+    }
+
+    /// Gives back the memory, and why it could not be mapped.
+    pub fn into_parts(self) -> (Error, M) {
+        (self.error, self.memory)
+    }
+}
+
+impl<M> fmt::Debug for MapError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<M> From<MapError<M>> for Error {
+    fn from(error: MapError<M>) -> Self {
+        error.error
+    }
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the Rust layer adds to the C core, on a device that is not there: the test writes and reads
+//! where the device would.
+
+use super::{
+    testing::TestDevice,
+    *, //
+};
+use crate::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::DmaMask,
+    faux,
+    pci,
+    prelude::*,
+    str::CStr, //
+};
+use core::{
+    ptr,
+    slice, //
+};
+
+/// What a device sees at a DMA address.
+///
+/// Without an IOMMU that is the physical address; on the bounce route, that of the slot.
+struct Seen {
+    bytes: *mut u8,
+    len: usize,
+}
+
+impl Seen {
+    fn by_device<K: Kind, D: Direction>(map: &Mapping<'_, K, D>) -> Result<Self> {
+        let len = map.size();
+        // SAFETY: `memremap()` looks at what is there.
+        let bytes = unsafe {
+            bindings::memremap(map.dma_address(), len, bindings::MEMREMAP_WB.try_into()?)
+        };
+
+        if bytes.is_null() {
+            return Err(EIO);
+        }
+        Ok(Self {
+            bytes: bytes.cast(),
+            len,
+        })
+    }
+
+    fn read(&self, offset: usize) -> u8 {
+        assert!(offset < self.len);
+        // SAFETY: The byte is in the range that was remapped.
+        unsafe { self.bytes.add(offset).read_volatile() }
+    }
+
+    fn fill(&self, byte: u8) {
+        for offset in 0..self.len {
+            // SAFETY: The byte is in the range that was remapped, and nobody has borrowed it while
+            // the device has it.
+            unsafe { self.bytes.add(offset).write_volatile(byte) };
+        }
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        // SAFETY: Remapped in `by_device()`.
+        unsafe { bindings::memunmap(self.bytes.cast()) };
+    }
+}
+
+fn device(name: &CStr) -> Result<TestDevice> {
+    TestDevice::new(name, DmaMask::new::<64>())
+}
+
+/// Says that a test had nothing to test.
+fn skip() {
+    // SAFETY: This runs in a test, whose status is its own.
+    unsafe {
+        (*bindings::kunit_get_current_test()).status = bindings::kunit_status_KUNIT_SKIPPED;
+    }
+}
+
+/// Reference to the first QEMU "edu" device, which has memory and lends none.
+struct Edu(ptr::NonNull<bindings::pci_dev>);
+
+impl Edu {
+    fn find() -> Option<Self> {
+        // SAFETY: The search starts at the first device.
+        let pdev = unsafe { bindings::pci_get_device(0x1234, 0x11e8, ptr::null_mut()) };
+        ptr::NonNull::new(pdev).map(Self)
+    }
+
+    fn pci(&self) -> Result<&pci::Device> {
+        // SAFETY: The device is valid as long as the reference.
+        let dev: &Device = unsafe { Device::from_raw(&raw mut (*self.0.as_ptr()).dev) };
+        dev.try_into()
+    }
+}
+
+impl Drop for Edu {
+    fn drop(&mut self) {
+        // SAFETY: The reference is this one's.
+        unsafe { bindings::pci_dev_put(self.0.as_ptr()) };
+    }
+}
+
+#[macros::kunit_tests(rust_dma_phys)]
+mod suite {
+    use super::*;
+
+    #[test]
+    fn to_device_shows_what_the_cpu_wrote() -> Result {
+        let owner = device(c"rust_phys_to_device")?;
+        let buffer = KVec::from_elem(1u8, 4096, GFP_KERNEL)?;
+        let mut map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
+        let seen = Seen::by_device(&map)?;
+        assert_eq!(map.size(), 4096);
+        assert_eq!((seen.read(0), seen.read(4095)), (1, 1));
+
+        map.cpu()?[4095] = 2;
+        assert_eq!((seen.read(0), seen.read(4095)), (1, 2));
+
+        let buffer = map.unmap();
+        assert_eq!((buffer[0], buffer[4095]), (1, 2));
+        Ok(())
+    }
+
+    #[test]
+    fn from_device_shows_what_the_device_wrote() -> Result {
+        let owner = device(c"rust_phys_from_device")?;
+        let buffer = KBox::new([1u16; 256], GFP_KERNEL)?;
+        let mut map = Mapping::<_, FromDevice>::new(owner.device(), buffer)?;
+        let seen = Seen::by_device(&map)?;
+
+        seen.fill(2);
+        assert_eq!(map.cpu()?[255], 0x0202);
+        seen.fill(3);
+        assert_eq!(map.cpu()?[0], 0x0303);
+        seen.fill(4);
+        assert_eq!(*map.unmap(), [0x0404u16; 256]);
+        Ok(())
+    }
+
+    #[test]
+    fn bidirectional_goes_both_ways() -> Result {
+        let owner = device(c"rust_phys_both_ways")?;
+        let mut map =
+            Mapping::<_, Bidirectional>::new(owner.device(), PageBytes::zeroed(GFP_KERNEL)?)?;
+        let seen = Seen::by_device(&map)?;
+        assert_eq!(seen.read(100), 0);
+
+        map.cpu()?.fill(5);
+        assert_eq!(seen.read(100), 5);
+        seen.fill(6);
+        assert_eq!(map.cpu()?[100], 6);
+        assert!(map.unmap().iter().all(|&byte| byte == 6));
+        Ok(())
+    }
+
+    #[test]
+    fn mapping_moves_while_its_memory_stays() -> Result {
+        let owner = device(c"rust_phys_moves")?;
+        let buffer = KBox::new([7u8; 64], GFP_KERNEL)?;
+        let at: *const [u8; 64] = &*buffer;
+        let map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
+        let addr = map.dma_address();
+
+        let mut maps = KVec::new();
+        maps.push(map, GFP_KERNEL)?;
+        let map = KBox::new(maps.pop().ok_or(EIO)?, GFP_KERNEL)?;
+        assert_eq!(map.dma_address(), addr);
+        assert_eq!(Seen::by_device(&map)?.read(63), 7);
+
+        let buffer = KBox::into_inner(map).unmap();
+        assert!(ptr::eq(at, &*buffer));
+        Ok(())
+    }
+
+    #[test]
+    fn route_and_address_agree() -> Result {
+        let owner = device(c"rust_phys_route")?;
+        let buffer = KVec::from_elem(0u64, 64, GFP_KERNEL)?;
+        let range = CpuPhys::from_slice(&buffer)?;
+        let map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
+
+        assert_eq!(map.size(), range.len());
+        match map.route() {
+            Route::Direct => assert_eq!(map.dma_address(), range.addr()),
+            route => {
+                assert_eq!(route, Route::Bounce);
+                assert!(map.dma_address() != range.addr());
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn h02_nothing_is_not_mapped() -> Result {
+        let owner = device(c"rust_phys_h02")?;
+        let dev = owner.device();
+        let empty = KVec::<u32>::with_capacity(8, GFP_KERNEL)?;
+        let at = empty.as_ptr();
+
+        let error = Mapping::<_, ToDevice>::new(dev, empty).err().ok_or(EIO)?;
+        assert_eq!(error.error(), EINVAL);
+        assert!(ptr::eq(error.into_memory().as_ptr(), at));
+
+        let unit = KBox::new([0u8; 0], GFP_KERNEL)?;
+        let error = Mapping::<_, FromDevice>::new(dev, unit).err().ok_or(EIO)?;
+        assert_eq!(error.error(), EINVAL);
+        assert_eq!(Error::from(error), EINVAL);
+        Ok(())
+    }
+
+    #[test]
+    fn h05_device_without_a_mask_is_given_nothing() -> Result {
+        let owner = faux::Registration::new(c"rust_phys_h05", None)?;
+        let faux: &faux::Device<Bound> = owner.as_ref();
+        let buffer = KVec::from_elem(9u8, 64, GFP_KERNEL)?;
+
+        let map = Mapping::<_, Bidirectional>::new(faux.as_ref(), buffer);
+        let (error, buffer) = map.err().ok_or(EIO)?.into_parts();
+        assert_eq!(error, EINVAL);
+        assert_eq!(buffer[63], 9);
+        Ok(())
+    }
+
+    #[test]
+    fn only_memory_of_the_linear_map_is_a_range() -> Result {
+        let stack = [0u8; 16];
+        let vmalloc = VVec::from_elem(0u8, 16, GFP_KERNEL)?;
+        let kmalloc = KVec::from_elem(0u8, 16, GFP_KERNEL)?;
+        // SAFETY: The bytes are those of the module's own code, which nobody writes.
+        let text = unsafe { slice::from_raw_parts(skip as fn() as *const u8, 1) };
+
+        assert_eq!(CpuPhys::from_slice(&stack).err(), Some(EINVAL));
+        assert_eq!(CpuPhys::from_slice(&vmalloc).err(), Some(EINVAL));
+        assert_eq!(CpuPhys::from_slice(text).err(), Some(EINVAL));
+        assert_eq!(CpuPhys::from_slice(&kmalloc[16..]).err(), Some(EINVAL));
+        assert_eq!(CpuPhys::from_slice(&kmalloc)?.len(), 16);
+        Ok(())
+    }
+
+    #[test]
+    fn h23_h24_only_a_lent_bar_is_a_range() -> Result {
+        let Some(edu) = Edu::find() else {
+            skip();
+            return Ok(());
+        };
+        let pdev = edu.pci()?;
+
+        // BAR 1 is not there, index 6 is the ROM.
+        for bar in [1, 6, 1 << 31, u32::MAX] {
+            assert_eq!(MmioPhys::from_bar(pdev, bar, 0, 4096).err(), Some(EINVAL));
+        }
+        assert_eq!(MmioPhys::from_bar(pdev, 0, 0, 4096).err(), Some(ENODEV));
+        Ok(())
+    }
+}
