@@ -1,0 +1,714 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""The kernel: source + this repository laid over + integrate/, configured, built.
+
+Runs inside the tool root, where the cache is /cache:
+
+    /cache/tree/<key>/linux       the tree that is built, always at this path
+    /cache/tree/<key>/pristine    the original of each file that we change in it
+    /cache/tree/<key>/state.json  which files those are, and what was laid over
+    /cache/build/<flavour>-<key>  make's O=, with a stamp of all it was made from
+
+A file of the tree is written only when its content changes, so that make sees
+what changed and nothing else.
+
+    kernel.py base                print where the kernel's image is
+    kernel.py base -- COMMAND     become COMMAND; until it ends, nobody rebuilds
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from progress import Step, say  # noqa: E402
+
+REPO = Path(__file__).resolve().parent.parent
+CACHE = Path("/cache")
+LOGS = CACHE / "log"
+KERNEL_SRC = Path("/kernel-src")
+
+FLAVOURS = {"base": ["base"], "debug": ["base", "debug"]}
+# Steps of a build from nothing, where no earlier one left its count.
+STEPS = {"base": 2650, "debug": 2750}
+# The parts of the repository that lie in a kernel tree.
+OVERLAY = ("kernel", "include", "rust", "samples", "Documentation")
+# No kernel depends on these.
+UNBUILT = ("Documentation",)
+LEFTOVERS = ("*.swp", "*~", "*.orig", "*.rej", "*.pyc")
+
+MAKE_ENV = {
+    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 2026",
+    "KBUILD_BUILD_USER": "dma-phys",
+    "KBUILD_BUILD_HOST": "dma-phys",
+    "KBUILD_BUILD_VERSION": "1",
+}
+
+
+class BuildError(Exception):
+    """Why there is no kernel, in the lines that a person needs."""
+
+
+def host_path(path):
+    """A path of ours as it is called outside the tool root."""
+    path = str(path)
+    for inside, name in ((CACHE, "DMA_PHYS_HOST_CACHE"),
+                         (REPO, "DMA_PHYS_HOST_REPO"),
+                         (KERNEL_SRC, "DMA_PHYS_HOST_KERNEL_SRC")):
+        outside = os.environ.get(name)
+        if outside and (path == str(inside) or path.startswith(f"{inside}/")):
+            return outside + path[len(str(inside)):]
+    return path
+
+
+def _hash(*parts):
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(b"%d:" % len(data) + data)
+    return digest.hexdigest()[:16]
+
+
+def _write(path, data):
+    """Write a file whole or not at all, and only if its content differs."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == data:
+            return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(path.name + ".new")
+    half.write_bytes(data)
+    if path.exists():
+        shutil.copymode(path, half)
+    half.rename(path)
+
+
+# --- what a kernel is made from ----------------------------------------------
+
+def supported():
+    """The versions that have a folder in integrate/."""
+    return sorted(path.name for path in (REPO / "integrate").iterdir())
+
+
+def _version(makefile):
+    found = dict(re.findall(r"^(VERSION|PATCHLEVEL) = (\d+)$", makefile, re.M))
+    return f"{found.get('VERSION')}.{found.get('PATCHLEVEL')}"
+
+
+def _check_supported(version, what):
+    if version not in supported():
+        raise BuildError(f"{what} is Linux {version}, "
+                         f"supported is {', '.join(supported())}")
+
+
+@functools.cache
+def _toolchain():
+    """The versions of what compiles, so that a new one builds anew."""
+    tools = ("clang --version", "ld.lld --version", "rustc --version --verbose",
+             "bindgen --version")
+    return "".join(subprocess.run(tool.split(), check=True, text=True,
+                                  capture_output=True).stdout for tool in tools)
+
+
+class DebianSource:
+    """The source that Debian's package left in the tool root."""
+
+    def __init__(self):
+        found = {}
+        for path in Path("/usr/src").glob("linux-source-*.tar.*"):
+            match = re.fullmatch(r"linux-source-([\d.]+)\.tar\.\w+", path.name)
+            if match:
+                found[match[1]] = path
+        usable = [version for version in found if version in supported()]
+        if not usable:
+            raise BuildError(
+                "the backports have Linux "
+                f"{', '.join(sorted(found)) or '(none)'}, supported is "
+                f"{', '.join(supported())}: give a tree with KERNEL_SRC=")
+        self.version = max(usable, key=lambda v: [*map(int, v.split("."))])
+        self.archive = found[self.version]
+        stat = self.archive.stat()
+        self.name = f"Linux {self.version} of Debian"
+        self.key = _hash(self.archive.name, stat.st_size, stat.st_mtime_ns)
+
+    def fingerprint(self):
+        """The archive is in the key already."""
+        return ""
+
+    def fill(self, tree):
+        """Unpack; the shared file offset tells how far the reader is."""
+        tree.mkdir(parents=True)
+        with Step(f"unpacking {self.name}") as step, \
+                self.archive.open("rb") as archive:
+            size = self.archive.stat().st_size
+            unpack = _spawn(
+                ["tar", "-x", f"--{self.archive.suffix[1:]}",
+                 "--strip-components=1", "-C", tree], stdin=archive)
+            with _ended(unpack):
+                while unpack.poll() is None:
+                    step.now(f"{archive.seek(0, os.SEEK_CUR) * 100 // size}%")
+                    time.sleep(0.1)
+            if unpack.returncode:
+                raise BuildError(f"{self.archive.name} does not unpack")
+
+    def refresh(self, tree):
+        """It never changes."""
+
+
+class GivenSource:
+    """The tree that KERNEL_SRC names; it is read only."""
+
+    def __init__(self):
+        outside = host_path(KERNEL_SRC)
+        self.version = _version((KERNEL_SRC / "Makefile").read_text())
+        _check_supported(self.version, outside)
+        self.name = f"Linux {self.version} of {outside}"
+        self.key = _hash("given", outside)
+
+    @functools.cache
+    def fingerprint(self):
+        """Names, sizes and times: whether something changed since the copy."""
+        listed = subprocess.run(
+            ["find", ".", "-name", ".git", "-prune", "-o", "-type", "f",
+             "-printf", r"%p %s %T@\n"],
+            cwd=KERNEL_SRC, check=True, capture_output=True)
+        return _hash(b"\n".join(sorted(listed.stdout.splitlines())))
+
+    def fill(self, tree):
+        tree.mkdir(parents=True)
+        self._copy(tree)
+
+    def refresh(self, tree):
+        self._copy(tree)
+
+    def _copy(self, tree):
+        # By content and without times: what is the same stays untouched, and
+        # what is not becomes new to make.
+        _run(["rsync", "-rlp", "--checksum", "--delete", "--exclude=/.git",
+              "--exclude=*.o", "--exclude=*.a", "--exclude=*.ko",
+              "--exclude=/vmlinux*", f"{KERNEL_SRC}/", f"{tree}/"],
+             "copy", f"copying {self.name}")
+        if (tree / ".config").exists() or (tree / "include/config").exists():
+            # It was built in; only a clean tree builds elsewhere.
+            _run(["make", "-C", tree, "LLVM=1", "mrproper"],
+                 "mrproper", "cleaning the copy")
+
+
+def _source():
+    if os.environ.get("DMA_PHYS_HOST_KERNEL_SRC"):
+        return GivenSource()
+    return DebianSource()
+
+
+def _spawn(command, **streams):
+    """Start a worker that cannot outlive us, nor the lock while it lives."""
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", *map(str, command)],
+        env=os.environ | MAKE_ENV, start_new_session=True,
+        pass_fds=_locks.numbers(), **{"stdin": subprocess.DEVNULL, **streams})
+
+
+@contextlib.contextmanager
+def _ended(worker):
+    """Whatever happens, the worker and its children end here."""
+    try:
+        yield
+    finally:
+        if worker.poll() is None:
+            _end(worker)
+
+
+def _end(worker):
+    """Ask the whole group to end, so that make removes what is half done."""
+    deadline = time.monotonic() + 20
+    number = signal.SIGTERM
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.killpg(worker.pid, number)
+            worker.poll()
+            time.sleep(0.1)
+            number = 0
+            if time.monotonic() > deadline:
+                number = signal.SIGKILL
+
+
+def _run(command, name, what=None, failure=""):
+    """Run a command to its end, its output in the log."""
+    log = LOGS / f"{name}.log"
+    with Step(what) if what else contextlib.nullcontext() as step, \
+            log.open("w") as out:
+        worker = _spawn(command, stdout=out, stderr=subprocess.STDOUT)
+        with _ended(worker):
+            while step and worker.poll() is None:
+                step.now("")
+                time.sleep(0.1)
+            worker.wait()
+        if worker.returncode:
+            raise BuildError(explain(log, failure or f"{command[0]} failed"))
+
+
+ERROR = re.compile(r"\berror(\[E\d+\])?: |undefined symbol|^ERROR: |"
+                   r"^Error: |^Hunk .* FAILED|\bNo rule to make |\bNo space left ")
+
+
+def explain(log, what):
+    """The first errors in a log with what stands around them."""
+    # Files of the tree by the names that they have in the repository.
+    lines = re.sub(rf"{CACHE}/tree/\w+/linux/", "",
+                   log.read_text(errors="replace")).splitlines()
+    wrong = [number for number, line in enumerate(lines) if ERROR.search(line)]
+    around = sorted({near for number in wrong[:3]
+                     for near in range(number, number + 7)
+                     if near < len(lines)
+                     and not lines[near].startswith("make")})
+    shown = [lines[near] for near in around] or lines[-8:]
+    return "\n".join([f"{what}:", *shown, f"the full log: {host_path(log)}"])
+
+
+# --- the tree ------------------------------------------------------------------
+
+def _overlay():
+    """What the repository lays over a kernel tree: {path: content}."""
+    return {str(path.relative_to(REPO)): path.read_bytes()
+            for top in OVERLAY for path in sorted((REPO / top).rglob("*"))
+            if path.is_file()
+            and not any(path.match(pattern) for pattern in LEFTOVERS)}
+
+
+def _patches(version):
+    return sorted((REPO / "integrate" / version).glob("*.patch"))
+
+
+def _patched_paths(patches):
+    """The files that patches change, in the names of the tree."""
+    names = re.findall(r"^(?:---|\+\+\+) [ab]/(\S+)",
+                       "\n".join(path.read_text() for path in patches), re.M)
+    return sorted(set(names))
+
+
+class Tree:
+    """A kernel tree in the cache, brought to what the repository says."""
+
+    lock = "kernel-tree"
+
+    def __init__(self, source):
+        self.source = source
+        self.home = CACHE / "tree" / source.key
+        self.linux = self.home / "linux"
+        self.overlay = _overlay()
+        self.patches = _patches(source.version)
+        self.content = _hash(*(part for item in self.overlay.items()
+                               for part in item),
+                             *(path.read_bytes() for path in self.patches))
+
+    def inputs(self):
+        """What a build of this tree depends on."""
+        return _hash(self.source.key, self.source.fingerprint(),
+                     *(part for name, data in self.overlay.items()
+                       if not name.startswith(UNBUILT)
+                       for part in (name, data)),
+                     *(path.read_bytes() for path in self.patches))
+
+    def config_inputs(self):
+        """The part of it that the configuration depends on."""
+        return _hash(self.source.fingerprint(),
+                     *(data for name, data in self.overlay.items()
+                       if "Kconfig" in name),
+                     *(path.read_bytes() for path in self.patches))
+
+    def is_current(self):
+        """Whether the tree holds what the repository says."""
+        state = self._state()
+        return (state.get("content") == self.content
+                and state.get("fingerprint") == self.source.fingerprint())
+
+    def bring_up(self):
+        """Make it so. Interrupted anywhere, the next run completes it."""
+        if self.is_current():
+            return
+        if not self.home.exists():
+            self._make()
+        state = self._state()
+        if state["fingerprint"] != self.source.fingerprint():
+            state = self._refresh()
+        touched = set(state["touched"])
+        new = set(self.overlay) | set(_patched_paths(self.patches))
+        for name in sorted(new - touched):
+            self._keep_original(name)
+        touched |= new
+        # From here on the originals count, and the tree is in between.
+        self._record(touched, state["fingerprint"], "")
+        wanted = self._patched() | self.overlay
+        for name in sorted(touched):
+            self._put(name, wanted)
+        self._record(touched, state["fingerprint"], self.content)
+
+    def _state(self):
+        try:
+            return json.loads((self.home / "state.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+    def _record(self, touched, fingerprint, content, home=None):
+        _write((home or self.home) / "state.json", json.dumps(
+            {"touched": sorted(touched), "fingerprint": fingerprint,
+             "content": content}, indent=1).encode())
+
+    def _make(self):
+        half = self.home.with_name(self.home.name + ".new")
+        shutil.rmtree(half, ignore_errors=True)
+        fingerprint = self.source.fingerprint()
+        self.source.fill(half / "linux")
+        self._record([], fingerprint, "", half)
+        # A crash of the machine must not leave the name without its files.
+        os.sync()
+        half.rename(self.home)
+
+    def _refresh(self):
+        """The given tree changed: put our changes away, then copy again."""
+        state = self._state()
+        self._record(state["touched"], "", "")
+        for name in state["touched"]:
+            self._put(name, {})
+        shutil.rmtree(self.home / "pristine", ignore_errors=True)
+        self._record([], "", "")
+        fingerprint = self.source.fingerprint()
+        self.source.refresh(self.linux)
+        self._record([], fingerprint, "")
+        return self._state()
+
+    def _keep_original(self, name):
+        original = self.home / "pristine" / name
+        with contextlib.suppress(FileNotFoundError):
+            original.unlink()
+        if (self.linux / name).exists():
+            _write(original, (self.linux / name).read_bytes())
+
+    def _put(self, name, wanted):
+        """One file: as wanted, else as it was, else gone."""
+        original = self.home / "pristine" / name
+        if name in wanted:
+            _write(self.linux / name, wanted[name])
+        elif original.exists():
+            _write(self.linux / name, original.read_bytes())
+        else:
+            (self.linux / name).unlink(missing_ok=True)
+
+    def _patched(self):
+        """The originals with integrate/ applied, worked out beside the tree."""
+        scratch = self.home / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        names = _patched_paths(self.patches)
+        for name in names:
+            original = self.home / "pristine" / name
+            if original.exists():
+                _write(scratch / name, original.read_bytes())
+        for patch in self.patches:
+            _run(["patch", "--batch", "--forward", "--fuzz=0", "-p1",
+                  "-d", scratch, "-i", patch], "integrate",
+                 failure=f"{patch.relative_to(REPO)} does not apply")
+        return {name: (scratch / name).read_bytes() for name in names
+                if (scratch / name).exists()}
+
+
+# --- building --------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A kernel that is built."""
+
+    flavour: str
+    src: Path
+    build: Path
+
+    @property
+    def image(self):
+        return self.build / "arch/x86/boot/bzImage"
+
+    @property
+    def modules(self):
+        """The module files, in the order in which make lists them."""
+        listed = (self.build / "modules.order").read_text().split()
+        return [(self.build / name).with_suffix(".ko") for name in listed]
+
+    @property
+    def release(self):
+        return (self.build / "include/config/kernel.release") \
+            .read_text().strip()
+
+    def config(self, name):
+        """Whether an option is set, built in or as a module."""
+        return bool(re.search(rf"^CONFIG_{name}=(?!n$)",
+                              (self.build / ".config").read_text(), re.M))
+
+
+def _fragment(flavour):
+    """The options of a flavour, the later fragment winning: {name: value}."""
+    wanted = {}
+    for name in FLAVOURS[flavour]:
+        text = (REPO / f"tools/config/{name}.config").read_text()
+        wanted |= dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.M))
+    return wanted
+
+
+class Build:
+    """One flavour's build directory."""
+
+    def __init__(self, tree, flavour):
+        self.tree = tree
+        self.flavour = flavour
+        self.lock = f"kernel-{flavour}"
+        self.wanted = _fragment(flavour)
+        self.dir = CACHE / "build" / \
+            f"{flavour}-{_hash(tree.source.key, _toolchain())}"
+        self.stamp = self.dir / "dma-phys.stamp"
+        self.unfinished = self.dir / "dma-phys.unfinished"
+        self.inputs = _hash(tree.inputs(), _toolchain(), MAKE_ENV,
+                            sorted(self.wanted.items()))
+        # It has been built to the end once, and how many steps that was.
+        self.complete = self.dir / "dma-phys.complete"
+        self.counted = CACHE / "build" / f"{flavour}.steps"
+        self.config_inputs = tree.config_inputs() + self.dir.name + \
+            _hash(sorted(self.wanted.items()))
+        self.kernel = Kernel(flavour, tree.linux, self.dir)
+
+    def is_current(self):
+        """Whether it was made from exactly what there is now."""
+        return (self.stamp.exists() and self.kernel.image.exists()
+                and self.stamp.read_text() == self.inputs)
+
+    def bring_up(self):
+        if self.is_current():
+            return
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self._repair()
+        self.stamp.unlink(missing_ok=True)
+        self.unfinished.touch()
+        try:
+            self._configure()
+            self._make()
+        finally:
+            # Make has ended, and removed what it had half done.
+            self.unfinished.unlink()
+        _write(self.stamp, self.inputs.encode())
+
+    def _repair(self):
+        """After a death without warning, do the last minutes again.
+
+        A file may be half written, and make would take it for done.
+        """
+        if not self.unfinished.exists():
+            return
+        files = [(path, path.lstat()) for path in self.dir.rglob("*")
+                 if not path.is_dir() or path.is_symlink()]
+        last = max(stat.st_mtime for _, stat in files)
+        for path, stat in files:
+            if stat.st_mtime > last - 300:
+                path.unlink()
+
+    def _command(self, *arguments):
+        return ["make", "-C", self.tree.linux, f"O={self.dir}", "LLVM=1",
+                *arguments]
+
+    def _configure(self):
+        configured = self.dir / "dma-phys.configured"
+        if ((self.dir / ".config").exists() and configured.exists()
+                and configured.read_text() == self.config_inputs):
+            return
+        configured.unlink(missing_ok=True)
+        self._write_config()
+        _write(configured, self.config_inputs.encode())
+
+    def _write_config(self):
+        fragment = self.dir / "dma-phys.config"
+        _write(fragment, "".join(f"{name}={value}\n" for name, value
+                                 in self.wanted.items()).encode())
+        _run(self._command(f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig"),
+             f"config-{self.flavour}", f"configuring kernel {self.flavour}")
+        set_now = dict(re.findall(r"^(CONFIG_\w+)=(.*)$",
+                                  (self.dir / ".config").read_text(), re.M))
+        lost = [f"{name}={value}" for name, value in self.wanted.items()
+                if value != "n" and set_now.get(name) != value]
+        if lost:
+            raise BuildError(
+                f"kernel {self.flavour}: Kconfig does not grant "
+                f"{' '.join(lost)}; see tools/config/ and "
+                f"{host_path(LOGS / f'config-{self.flavour}.log')}")
+
+    def _make(self):
+        log = LOGS / f"kernel-{self.flavour}.log"
+        jobs = len(os.sched_getaffinity(0))
+        command = self._command(f"-j{jobs}", "--output-sync=target",
+                                "bzImage", "modules")
+        done, expected = self._steps()
+        with Step(f"building kernel {self.flavour}") as step:
+            code, done = _follow(command, log, step, done, expected)
+            if code:
+                raise BuildError(explain(log, f"kernel {self.flavour} "
+                                              "does not build"))
+        if expected:
+            _write(self.counted, str(done).encode())
+            self.complete.touch()
+
+    def _steps(self):
+        """Those done and those expected; 0 where only make could tell."""
+        if self.complete.exists():
+            return 0, 0
+        # Each step leaves its command: an interrupted build goes on from here.
+        done = sum(1 for _ in self.dir.rglob(".*.cmd"))
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return done, int(self.counted.read_text())
+        return done, STEPS[self.flavour]
+
+
+def _follow(command, log, step, done, expected):
+    """Run make, count its steps on from done: (exit code, steps)."""
+    last = ""
+    worker = _spawn(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with _ended(worker), log.open("wb") as out, \
+            selectors.DefaultSelector() as ready:
+        ready.register(worker.stdout, selectors.EVENT_READ)
+        rest = b""
+        while True:
+            if ready.select(timeout=1):
+                data = os.read(worker.stdout.fileno(), 65536)
+                if not data:
+                    break
+                out.write(data)
+                *lines, rest = (rest + data).split(b"\n")
+                # "  CC      kernel/dma/mapping.o"
+                steps = [line for line in lines
+                         if re.match(rb"  [A-Z]+ ", line)]
+                done += len(steps)
+                if steps:
+                    last = steps[-1].decode(errors="replace").split()[-1]
+                    last = last.removeprefix(f"{CACHE}/build/")
+            share = min(done * 100 // expected, 99) if expected else 0
+            step.now((f"{share}%, {done} of about {expected} steps, "
+                      if expected else f"{done} steps, ") + last)
+        worker.wait()
+    return worker.returncode, done
+
+
+# --- locks -------------------------------------------------------------------------
+
+class _Locks:
+    """One on the tree and one on each build, shared with those who use it.
+
+    Who changes it has it alone. Workers inherit all, so that none is free while
+    a worker of a dead run still writes.
+    """
+
+    def __init__(self):
+        self._files = {}
+        for entry in os.environ.get("DMA_PHYS_LOCKS", "").split():
+            name, number = entry.split("=")
+            self._files[name] = int(number)
+
+    def take(self, name, how):
+        """False if we had to wait: nothing is locked then, look again."""
+        if name not in self._files:
+            self._files[name] = os.open(CACHE / f"{name}.lock",
+                                        os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(self._files[name], how | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            say(f"another run uses the {name} in this cache; waiting for it")
+        # To wait with something locked could be to wait for each other.
+        for number in self._files.values():
+            fcntl.flock(number, fcntl.LOCK_UN)
+        fcntl.flock(self._files[name], how)
+        fcntl.flock(self._files[name], fcntl.LOCK_UN)
+        return False
+
+    def numbers(self):
+        return list(self._files.values())
+
+    def keep_over_exec(self):
+        for number in self.numbers():
+            os.set_inheritable(number, True)
+        os.environ["DMA_PHYS_LOCKS"] = " ".join(
+            f"{name}={number}" for name, number in self._files.items())
+
+
+_locks = _Locks()
+_built = {}
+
+
+def _settled(things):
+    """Bring up the first that is not; True once all are, and locked."""
+    for thing in things:
+        if not _locks.take(thing.lock, fcntl.LOCK_SH):
+            return False
+        if not thing.is_current():
+            if _locks.take(thing.lock, fcntl.LOCK_EX):
+                thing.bring_up()
+            return False
+    return True
+
+
+def build(flavour="base"):
+    """The kernel of a flavour, built from what the repository holds now.
+
+    Until the process ends, no other run changes it.
+    """
+    if flavour not in FLAVOURS:
+        raise BuildError(f"no kernel is called '{flavour}'")
+    if flavour not in _built:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        (CACHE / "build").mkdir(exist_ok=True)
+        tree = Tree(_source())
+        builds = [Build(tree, name) for name in sorted({flavour, *_built})]
+        while not _settled([tree, *builds]):
+            pass
+        _built.update({each.flavour: each.kernel for each in builds})
+    return _built[flavour]
+
+
+def environment(kernel):
+    """What tells other programs where a kernel is."""
+    return {"DMA_PHYS_SRC": str(kernel.src), "DMA_PHYS_BUILD": str(kernel.build)}
+
+
+def stop_in_order():
+    """Let SIGTERM and a lost terminal unwind as an exception does."""
+    def stop(number, _frame):
+        sys.exit(128 + number)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+
+
+def main(flavour, dashes=None, *command):
+    """See the top of this file."""
+    stop_in_order()
+    try:
+        kernel = build(flavour)
+    except BuildError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if dashes is None:
+        print(host_path(kernel.image))
+        return 0
+    _locks.keep_over_exec()
+    os.environ.update(environment(kernel))
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
