@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that somebody else owns is not mapped: forgetting the mapping would leave it dangling.
+
+use kernel::{
+    device::{Bound, Device},
+    dma::phys::{Cpu, Mapping, ToDevice},
+    prelude::*,
+};
+
+pub fn map(dev: &Device<Bound>, buffer: &mut KVec<u8>) -> Result {
+    Mapping::<Cpu<_>, ToDevice>::new(dev, buffer)?;
+    //~^ ERROR E0277 `&mut Vec<u8, Kmalloc>` is not memory that a DMA mapping can own
+    Ok(())
+}

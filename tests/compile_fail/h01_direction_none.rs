@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! There is no mapping without a direction.
+
+use kernel::{
+    dma::phys::{Cpu, Mapping},
+    prelude::*,
+};
+
+pub struct None;
+
+pub fn forget(_: Mapping<'_, Cpu<KVec<u8>>, None>) {}
+//~^ ERROR E0277 `None` is not a direction of a DMA mapping

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The CPU does not write into what the device writes.
+
+use kernel::{
+    dma::phys::{Cpu, FromDevice, Mapping},
+    prelude::*,
+};
+
+pub fn write(map: &mut Mapping<'_, Cpu<KVec<u8>>, FromDevice>) -> Result {
+    map.cpu()?[0] = 1;
+    //~^ ERROR E0594 `DerefMut` is required to modify through a dereference, but it is not implemented for `CpuGuard<'_, Vec<u8, Kmalloc>, kernel::dma::phys::FromDevice>`
+    Ok(())
+}

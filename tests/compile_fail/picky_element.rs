@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device does not write where not every byte is a value.
+
+use kernel::{
+    device::{Bound, Device},
+    dma::phys::{Cpu, FromDevice, Mapping},
+    prelude::*,
+};
+
+pub fn map(dev: &Device<Bound>, memory: KVec<bool>) -> Result {
+    Mapping::<Cpu<_>, FromDevice>::new(dev, memory)?;
+    //~^ ERROR E0277 FromBytes` is not implemented for `bool`
+    Ok(())
+}
