@@ -53,10 +53,6 @@ class Row:
     wrong: str = ""
 
 
-class Wrong(Exception):
-    """What happened is not what had to happen."""
-
-
 class Mover:
     """One driver on one machine, filling rows."""
 
