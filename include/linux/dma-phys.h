@@ -23,6 +23,7 @@
 struct device;
 struct page;
 struct pci_dev;
+struct request;
 struct resource;
 
 /**
@@ -97,6 +98,7 @@ enum dma_phys_route {
  * @kind: enum dma_phys_kind
  * @route: enum dma_phys_route
  * @flags: DMA_PHYS_MANUAL_SYNC, and what the core adds
+ * @id: for the core: what CONFIG_DMA_PHYS_DEBUG knows it by, else 0
  *
  * Zeroed memory is a handle that maps nothing. Read @addr and @size; the core
  * alone writes.
@@ -110,6 +112,50 @@ struct dma_phys_map {
 	u8 kind;
 	u8 route;
 	u8 flags;
+	u32 id;
+};
+
+/**
+ * struct dma_phys_segment - one run of DMA addresses
+ * @addr: where the device finds the first byte
+ * @len: length in bytes
+ */
+struct dma_phys_segment {
+	dma_addr_t addr;
+	size_t len;
+};
+
+/**
+ * struct dma_phys_vec - many ranges made reachable for one device
+ * @dev: the device, NULL where the vec maps nothing
+ * @segments: storage, given by the caller: where the device finds the bytes
+ * @room: segments that the storage holds, see dma_phys_vec_room()
+ * @count: segments in use
+ * @size: length of all segments in bytes
+ * @pieces: for the core: records that it keeps at the end of the storage
+ * @undo: for the core: the peer
+ * @dir: enum dma_data_direction
+ * @kind: enum dma_phys_kind
+ * @route: enum dma_phys_route; where some of the ranges bounce, DMA_PHYS_BOUNCE
+ * @flags: DMA_PHYS_MANUAL_SYNC, and what the core adds
+ * @id: for the core: what CONFIG_DMA_PHYS_DEBUG knows it by, else 0
+ *
+ * With nothing but @segments and @room set it is a vec that maps nothing. They
+ * stay when it is unmapped, all else is cleared.
+ */
+struct dma_phys_vec {
+	struct device *dev;
+	struct dma_phys_segment *segments;
+	size_t room;
+	size_t count;
+	size_t size;
+	size_t pieces;
+	u64 undo;
+	u8 dir;
+	u8 kind;
+	u8 route;
+	u8 flags;
+	u32 id;
 };
 
 /* What is this address? (range.c) */
@@ -137,5 +183,23 @@ int dma_phys_sync_for_cpu(struct dma_phys_map *map, size_t offset, size_t len);
 int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
 			     size_t len);
 void dma_phys_unmap(struct dma_phys_map *map);
+
+/* Many ranges, and block requests (vec.c) */
+size_t dma_phys_vec_room(struct device *dev, size_t count, size_t size);
+int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
+			 size_t count, enum dma_data_direction dir, u32 flags,
+			 struct dma_phys_vec *vec);
+int dma_phys_vec_map_mmio(struct device *dev, const struct mmio_phys *ranges,
+			  size_t count, enum dma_data_direction dir, u32 flags,
+			  struct dma_phys_vec *vec);
+int dma_phys_vec_map_request(struct device *dev, struct request *rq, u32 flags,
+			     struct dma_phys_vec *vec);
+int dma_phys_vec_map_integrity(struct device *dev, struct request *rq,
+			       u32 flags, struct dma_phys_vec *vec);
+int dma_phys_vec_sync_for_cpu(struct dma_phys_vec *vec, size_t offset,
+			      size_t len);
+int dma_phys_vec_sync_for_device(struct dma_phys_vec *vec, size_t offset,
+				 size_t len);
+void dma_phys_vec_unmap(struct dma_phys_vec *vec);
 
 #endif /* _LINUX_DMA_PHYS_H */

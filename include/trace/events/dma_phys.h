@@ -137,6 +137,49 @@ TRACE_EVENT(dma_phys_sync,
 		  __entry->len)
 );
 
+DECLARE_EVENT_CLASS(dma_phys_vec,
+	TP_PROTO(const struct dma_phys_vec *vec, int err),
+	TP_ARGS(vec, err),
+
+	TP_STRUCT__entry(
+		__string(device, dev_name(vec->dev))
+		__field(u64, size)
+		__field(u64, count)
+		__field(u8, dir)
+		__field(u8, kind)
+		__field(u8, route)
+		__field(u8, flags)
+		__field(int, err)
+	),
+
+	TP_fast_assign(
+		__assign_str(device);
+		__entry->size = vec->size;
+		__entry->count = vec->count;
+		__entry->dir = vec->dir;
+		__entry->kind = vec->kind;
+		__entry->route = vec->route;
+		__entry->flags = vec->flags;
+		__entry->err = err;
+	),
+
+	TP_printk("%s %s %s size=%llu segments=%llu route=%s flags=%x err=%d",
+		  __get_str(device), show_dma_phys_kind(__entry->kind),
+		  show_dma_phys_dir(__entry->dir), __entry->size,
+		  __entry->count, show_dma_phys_route(__entry->route),
+		  __entry->flags, __entry->err)
+);
+
+DEFINE_EVENT(dma_phys_vec, dma_phys_vec_map,
+	TP_PROTO(const struct dma_phys_vec *vec, int err),
+	TP_ARGS(vec, err)
+);
+
+DEFINE_EVENT(dma_phys_vec, dma_phys_vec_unmap,
+	TP_PROTO(const struct dma_phys_vec *vec, int err),
+	TP_ARGS(vec, err)
+);
+
 #endif /* _TRACE_DMA_PHYS_H */
 
 #include <trace/define_trace.h>

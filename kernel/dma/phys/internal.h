@@ -1,18 +1,43 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the rooms of the core tell each other. Arrows go one way:
- * map -> route -> peer -> range.
+ * map, vec -> route -> peer -> range.
  */
 #ifndef _KERNEL_DMA_PHYS_INTERNAL_H
 #define _KERNEL_DMA_PHYS_INTERNAL_H
 
+#include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
 #include <linux/errno.h>
 
+#include "tile.h"
+
 struct dma_phys_peer;
+struct page;
 
 /* In dma_phys_map.flags, beside the caller's: @undo is a bounce slot. */
 #define DMA_PHYS_BOUNCED	BIT(7)
+/* In dma_phys_vec.flags: under an IOMMU, each piece has an IOVA of its own. */
+#define DMA_PHYS_APART		BIT(6)
+
+/**
+ * struct dma_phys_way - how a device reaches device memory
+ * @route: DMA_PHYS_BUS, or DMA_PHYS_DIRECT where the host bridge forwards it as
+ *	any other address
+ * @peer: it belongs to a peer
+ * @bus_offset: for DMA_PHYS_BUS: from the physical to the bus address
+ */
+struct dma_phys_way {
+	u8 route;
+	bool peer;
+	u64 bus_offset;
+};
+
+/* Many runs of addresses at one IOVA. */
+struct dma_phys_link {
+	struct dma_iova_state state;
+	size_t linked;
+};
 
 /* Attributes that dma-debug, tracing and legacy ops know a map by. */
 unsigned long dma_phys_attrs(const struct dma_phys_map *map);
@@ -23,6 +48,36 @@ unsigned long dma_phys_attrs(const struct dma_phys_map *map);
  */
 int dma_phys_route_cpu(struct dma_phys_map *map, phys_addr_t phys);
 int dma_phys_route_mmio(struct dma_phys_map *map, phys_addr_t phys, u32 peer);
+int dma_phys_route_via(struct dma_phys_map *map, phys_addr_t phys,
+		       const struct dma_phys_way *way);
+
+/* Who may map for @dev, with which direction and flags: 0 or -errno. */
+int dma_phys_check(struct device *dev, enum dma_data_direction dir, u32 flags);
+
+/*
+ * Whether runs can be put at one IOVA: false without an IOMMU. Each but the
+ * first starts, and each but the last ends, where none of @mask is set; with
+ * @whole the first starts and the last ends there as well.
+ */
+bool dma_phys_can_link(const struct dma_phys_map *map, size_t *mask,
+		       bool *whole);
+
+/* @map->size bytes in runs, the first at @phys; then each run; then the end. */
+int dma_phys_link_start(struct dma_phys_map *map, phys_addr_t phys,
+			struct dma_phys_link *link);
+int dma_phys_link_run(struct dma_phys_map *map, struct dma_phys_link *link,
+		      phys_addr_t phys, size_t len);
+int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link);
+void dma_phys_link_undo(struct dma_phys_map *map, struct dma_phys_link *link);
+
+/* Most bytes of a bounce slot, and where a range may be cut into slots. */
+struct dma_phys_limits dma_phys_slot_limits(struct device *dev);
+
+/* Where @addr of the device leads, 0 where that cannot be known. */
+phys_addr_t dma_phys_route_phys(const struct dma_phys_map *map);
+
+/* Cache maintenance at unmap is owed for each piece of memory. */
+bool dma_phys_route_records(const struct dma_phys_map *map);
 
 /*
  * Undo what the map's record says was done, whatever the device is now. False
@@ -41,12 +96,10 @@ struct dma_phys_peer *dma_phys_peer_get(u32 id);
 void dma_phys_peer_put(struct dma_phys_peer *peer);
 int dma_phys_peer_find(struct pci_dev *owner, int bar, u32 *id);
 
-/*
- * How @dev reaches @peer: DMA_PHYS_BUS with the bus address of @phys in @addr,
- * DMA_PHYS_DIRECT where the host bridge forwards it as any other address,
- * -EREMOTEIO where nothing does.
- */
-int dma_phys_peer_route(struct dma_phys_peer *peer, struct device *dev,
-			phys_addr_t phys, dma_addr_t *addr);
+/* How @dev reaches a peer, or a page of one: 0, or -EREMOTEIO if not at all. */
+int dma_phys_peer_way(struct dma_phys_peer *peer, struct device *dev,
+		      struct dma_phys_way *way);
+int dma_phys_page_way(struct page *page, struct device *dev,
+		      struct dma_phys_way *way);
 
 #endif /* _KERNEL_DMA_PHYS_INTERNAL_H */

@@ -8,7 +8,6 @@
 #include <linux/dma-phys.h>
 #include <linux/export.h>
 #include <linux/kmsan.h>
-#include <linux/overflow.h>
 #include <trace/events/dma.h>
 
 #include "../debug.h"
@@ -17,24 +16,25 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/dma_phys.h>
 
-static int check(struct device *dev, phys_addr_t addr, size_t len,
-		 enum dma_data_direction dir, u32 flags,
-		 const struct dma_phys_map *map)
+int dma_phys_check(struct device *dev, enum dma_data_direction dir, u32 flags)
 {
-	phys_addr_t last;
-
-	/* A live handle would be lost by writing over it. */
-	if (!dev || map->dev)
-		return -EINVAL;
-	if (!valid_dma_direction(dir) || flags & ~DMA_PHYS_MANUAL_SYNC)
-		return -EINVAL;
-	if (!len || check_add_overflow(addr, (phys_addr_t)(len - 1), &last))
+	if (!dev || !valid_dma_direction(dir) || flags & ~DMA_PHYS_MANUAL_SYNC)
 		return -EINVAL;
 	if (!dev->dma_mask)
 		return -EINVAL;
 	if (!dev->driver)
 		return -ENODEV;
 	return 0;
+}
+
+static int check(struct device *dev, phys_addr_t addr, size_t len,
+		 enum dma_data_direction dir, u32 flags,
+		 const struct dma_phys_map *map)
+{
+	/* A live handle would be lost by writing over it. */
+	if (map->dev || !dma_phys_range_ok(addr, len))
+		return -EINVAL;
+	return dma_phys_check(dev, dir, flags);
 }
 
 static void tell_mapped(const struct dma_phys_map *map, phys_addr_t phys)
@@ -169,8 +169,8 @@ EXPORT_SYMBOL_GPL(dma_phys_map_mmio);
 
 static bool has(const struct dma_phys_map *map, size_t offset, size_t len)
 {
-	return map && map->dev && len && offset <= map->size &&
-	       len <= map->size - offset;
+	return map && map->dev && len &&
+	       dma_phys_within(offset, len, map->size);
 }
 
 /**

@@ -81,18 +81,38 @@ int dma_phys_peer_find(struct pci_dev *owner, int bar, u32 *id)
 	return 0;
 }
 
-int dma_phys_peer_route(struct dma_phys_peer *peer, struct device *dev,
-			phys_addr_t phys, dma_addr_t *addr)
+static int way_of(enum pci_p2pdma_map_type type,
+		  struct p2pdma_provider *provider, struct dma_phys_way *way)
 {
-	switch (pci_p2pdma_map_type(peer->provider, dev)) {
+	way->peer = true;
+	switch (type) {
 	case PCI_P2PDMA_MAP_BUS_ADDR:
-		*addr = pci_p2pdma_bus_addr_map(peer->provider, phys);
-		return DMA_PHYS_BUS;
+		way->route = DMA_PHYS_BUS;
+		way->bus_offset = pci_p2pdma_bus_addr_map(provider, 0);
+		return 0;
 	case PCI_P2PDMA_MAP_THRU_HOST_BRIDGE:
-		return DMA_PHYS_DIRECT;
+		way->route = DMA_PHYS_DIRECT;
+		return 0;
 	default:
 		return -EREMOTEIO;
 	}
+}
+
+int dma_phys_peer_way(struct dma_phys_peer *peer, struct device *dev,
+		      struct dma_phys_way *way)
+{
+	return way_of(pci_p2pdma_map_type(peer->provider, dev), peer->provider,
+		      way);
+}
+
+/* Who holds the page holds what it belongs to. */
+int dma_phys_page_way(struct page *page, struct device *dev,
+		      struct dma_phys_way *way)
+{
+	struct pci_p2pdma_map_state state = {};
+	enum pci_p2pdma_map_type type = pci_p2pdma_state(&state, dev, page);
+
+	return way_of(type, state.mem, way);
 }
 
 static void peer_released(struct percpu_ref *ref)

@@ -13,21 +13,6 @@
 
 #include "internal.h"
 
-/* A range has a first byte, a last byte, and no wrap between them. */
-static bool range_ok(phys_addr_t addr, u64 len)
-{
-	phys_addr_t last;
-
-	return len && len <= SIZE_MAX &&
-	       !check_add_overflow(addr, (phys_addr_t)(len - 1), &last);
-}
-
-/* Bytes [@offset, @offset + @len) lie in @size bytes. */
-static bool within(u64 offset, u64 len, u64 size)
-{
-	return offset <= size && len <= size - offset;
-}
-
 struct ram_count {
 	phys_addr_t last;
 	u64 bytes;
@@ -82,7 +67,7 @@ static bool page_is_device_memory(struct page *page)
  */
 int cpu_phys_from_addr(phys_addr_t addr, size_t len, struct cpu_phys *range)
 {
-	if (!range || !range_ok(addr, len) || !all_ram(addr, len))
+	if (!range || !dma_phys_range_ok(addr, len) || !all_ram(addr, len))
 		return -EINVAL;
 
 	*range = (struct cpu_phys){ .addr = addr, .len = len };
@@ -120,7 +105,7 @@ int cpu_phys_from_page(struct page *page, size_t offset, size_t len,
 
 	start = folio_page_idx(page_folio(page), page) << PAGE_SHIFT;
 	if (PageReserved(page) || offset > SIZE_MAX - start ||
-	    !within(start + offset, len, folio_size(page_folio(page))))
+	    !dma_phys_within(start + offset, len, folio_size(page_folio(page))))
 		return cpu_phys_from_addr(addr, len, range);
 
 	*range = (struct cpu_phys){ .addr = addr, .len = len };
@@ -160,8 +145,8 @@ EXPORT_SYMBOL_GPL(cpu_phys_from_virt);
 static int mmio_range(phys_addr_t start, u64 size, u64 offset, size_t len,
 		      u32 peer, struct mmio_phys *range)
 {
-	if (!range || !len || !within(offset, len, size) ||
-	    !range_ok(start + offset, len))
+	if (!range || !len || !dma_phys_within(offset, len, size) ||
+	    !dma_phys_range_ok(start + offset, len))
 		return -EINVAL;
 
 	/* No struct resource is proof against a driver that filled it wrong. */
@@ -228,7 +213,8 @@ EXPORT_SYMBOL_GPL(mmio_phys_from_bar);
  *
  * Context: Process, atomic or not.
  * Return: 0, or -EINVAL where @res is not memory with an address, the range is
- * empty, leaves it or holds RAM, or a pointer is NULL. @range is written on success only.
+ * empty, leaves it or holds RAM, or a pointer is NULL. @range is written on
+ * success only.
  */
 int mmio_phys_from_resource(const struct resource *res, u64 offset, size_t len,
 			    struct mmio_phys *range)

@@ -66,6 +66,11 @@ static bool needs_cache_sync(const struct dma_phys_map *map)
 	return map->kind == DMA_PHYS_CPU && !dev_is_dma_coherent(map->dev);
 }
 
+bool dma_phys_route_records(const struct dma_phys_map *map)
+{
+	return needs_cache_sync(map);
+}
+
 static void cache_for_device(const struct dma_phys_map *map, phys_addr_t phys,
 			     size_t len)
 {
@@ -124,6 +129,15 @@ static int slot_get(struct dma_phys_map *map, phys_addr_t phys,
 	map->undo = slot;
 	map->flags |= DMA_PHYS_BOUNCED;
 	return 0;
+}
+
+struct dma_phys_limits dma_phys_slot_limits(struct device *dev)
+{
+	return (struct dma_phys_limits){
+		.max = swiotlb_max_mapping_size(dev),
+		.boundary = dma_get_seg_boundary(dev),
+		.align = dma_get_min_align_mask(dev),
+	};
 }
 
 static void slot_put(struct dma_phys_map *map, unsigned long attrs)
@@ -260,37 +274,113 @@ static int iommu_errno(int err)
 	}
 }
 
-static int iommu_link(struct dma_phys_map *map, struct iommu_domain *domain,
-		      phys_addr_t phys)
+int dma_phys_link_start(struct dma_phys_map *map, phys_addr_t phys,
+			struct dma_phys_link *link)
 {
 	struct device *dev = map->dev;
+	struct iommu_domain *domain = iommu_get_dma_domain(dev);
+
+	if (dma_get_min_align_mask(dev) >= iommu_granule(domain))
+		return -EOPNOTSUPP;
+	if (map->size > iommu_limit(dev, domain))
+		return -E2BIG;
+	if (!dma_iova_try_alloc(dev, &link->state, phys, map->size))
+		return -EAGAIN;
+
+	link->linked = 0;
+	return 0;
+}
+
+int dma_phys_link_run(struct dma_phys_map *map, struct dma_phys_link *link,
+		      phys_addr_t phys, size_t len)
+{
+	struct iommu_domain *domain = iommu_get_dma_domain(map->dev);
 	size_t granule = iommu_granule(domain);
 	size_t pad = phys & (granule - 1);
-	struct dma_iova_state state;
 	int err;
 
 	/* Address 0 cannot be told from «nothing is mapped» at unmap. */
 	if (!phys)
 		return -EINVAL;
-	if (dma_get_min_align_mask(dev) >= granule)
-		return -EOPNOTSUPP;
-	if (map->size > iommu_limit(dev, domain))
-		return -E2BIG;
-	if (!dma_iova_try_alloc(dev, &state, phys, map->size))
-		return -EAGAIN;
 
-	cache_at_map(map, phys);
-	err = iommu_map(domain, state.addr - pad, phys - pad,
-			ALIGN(map->size + pad, granule), iommu_prot(map),
-			GFP_ATOMIC);
-	if (err) {
-		dma_iova_free(dev, &state);
+	if (!(map->flags & DMA_PHYS_MANUAL_SYNC))
+		cache_for_device(map, phys, len);
+	err = iommu_map_nosync(domain, link->state.addr + link->linked - pad,
+			       phys - pad, ALIGN(len + pad, granule),
+			       iommu_prot(map), GFP_ATOMIC);
+	if (err)
 		return iommu_errno(err);
-	}
+	link->linked += len;
+	return 0;
+}
 
-	map->addr = state.addr;
+/* The granules that hold the first @len bytes at the link's IOVA. */
+static void link_span(const struct dma_phys_link *link, size_t granule,
+		      size_t len, dma_addr_t *start, size_t *size)
+{
+	size_t pad = link->state.addr & (granule - 1);
+
+	*start = link->state.addr - pad;
+	*size = ALIGN(len + pad, granule);
+}
+
+int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link)
+{
+	struct iommu_domain *domain = iommu_get_dma_domain(map->dev);
+	dma_addr_t start;
+	size_t size;
+	int err;
+
+	link_span(link, iommu_granule(domain), link->linked, &start, &size);
+	err = iommu_sync_map(domain, start, size);
+	if (err)
+		return iommu_errno(err);
+
+	map->addr = link->state.addr;
 	map->route = DMA_PHYS_IOMMU;
 	return 0;
+}
+
+void dma_phys_link_undo(struct dma_phys_map *map, struct dma_phys_link *link)
+{
+	struct iommu_domain *domain = iommu_get_dma_domain(map->dev);
+	dma_addr_t start;
+	size_t size;
+
+	link_span(link, iommu_granule(domain), link->linked, &start, &size);
+	if (link->linked)
+		iommu_unmap(domain, start, size);
+	dma_iova_free(map->dev, &link->state);
+}
+
+bool dma_phys_can_link(const struct dma_phys_map *map, size_t *mask,
+		       bool *whole)
+{
+	struct device *dev = map->dev;
+
+	if (!use_dma_iommu(dev))
+		return false;
+	*mask = iommu_granule(iommu_get_dma_domain(dev)) - 1;
+	*whole = untrusted(dev) ||
+		 (map->kind == DMA_PHYS_CPU &&
+		  !dma_kmalloc_safe(dev, map->dir));
+	return true;
+}
+
+static int iommu_link(struct dma_phys_map *map, phys_addr_t phys)
+{
+	struct dma_phys_link link;
+	int err;
+
+	err = dma_phys_link_start(map, phys, &link);
+	if (err)
+		return err;
+	err = dma_phys_link_run(map, &link, phys, map->size);
+	if (!err)
+		err = dma_phys_link_end(map, &link);
+	if (err)
+		dma_phys_link_undo(map, &link);
+	return err;
 }
 
 /* What surrounds a slot in its granule is shown to the device as well. */
@@ -316,7 +406,7 @@ static int iommu_cpu(struct dma_phys_map *map, phys_addr_t phys)
 	    (!untrusted(dev) &&
 	     !dma_kmalloc_needs_bounce(dev, map->size, map->dir))) {
 		map->undo = phys;
-		return iommu_link(map, domain, phys);
+		return iommu_link(map, phys);
 	}
 
 	err = slot_get(map, phys, granule - 1, &attrs);
@@ -325,7 +415,7 @@ static int iommu_cpu(struct dma_phys_map *map, phys_addr_t phys)
 	if (untrusted(dev))
 		slot_wipe_pads(map, granule);
 
-	err = iommu_link(map, domain, map->undo);
+	err = iommu_link(map, map->undo);
 	if (err)
 		slot_put(map, DMA_ATTR_SKIP_CPU_SYNC);
 	return err;
@@ -340,7 +430,14 @@ static int iommu_mmio(struct dma_phys_map *map, phys_addr_t phys)
 	    (phys | map->size) & (iommu_granule(domain) - 1))
 		return -EOPNOTSUPP;
 
-	return iommu_link(map, domain, phys);
+	return iommu_link(map, phys);
+}
+
+phys_addr_t dma_phys_route_phys(const struct dma_phys_map *map)
+{
+	if (!use_dma_iommu(map->dev))
+		return 0;
+	return iommu_iova_to_phys(iommu_get_dma_domain(map->dev), map->addr);
 }
 
 /*
@@ -349,13 +446,9 @@ static int iommu_mmio(struct dma_phys_map *map, phys_addr_t phys)
  */
 static bool iommu_linked(const struct dma_phys_map *map)
 {
-	phys_addr_t phys;
+	phys_addr_t phys = dma_phys_route_phys(map);
 
-	if (!use_dma_iommu(map->dev))
-		return false;
-
-	phys = iommu_iova_to_phys(iommu_get_dma_domain(map->dev), map->addr);
-	return map->kind == DMA_PHYS_CPU ? phys == map->undo : phys;
+	return map->kind == DMA_PHYS_CPU ? phys && phys == map->undo : phys;
 }
 
 static bool iommu_undo(struct dma_phys_map *map)
@@ -388,6 +481,38 @@ static int iommu_mmio(struct dma_phys_map *map, phys_addr_t phys)
 static bool iommu_undo(struct dma_phys_map *map)
 {
 	return false;
+}
+
+bool dma_phys_can_link(const struct dma_phys_map *map, size_t *mask,
+		       bool *whole)
+{
+	return false;
+}
+
+int dma_phys_link_start(struct dma_phys_map *map, phys_addr_t phys,
+			struct dma_phys_link *link)
+{
+	return -EOPNOTSUPP;
+}
+
+int dma_phys_link_run(struct dma_phys_map *map, struct dma_phys_link *link,
+		      phys_addr_t phys, size_t len)
+{
+	return -EOPNOTSUPP;
+}
+
+int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link)
+{
+	return -EOPNOTSUPP;
+}
+
+void dma_phys_link_undo(struct dma_phys_map *map, struct dma_phys_link *link)
+{
+}
+
+phys_addr_t dma_phys_route_phys(const struct dma_phys_map *map)
+{
+	return 0;
 }
 #endif /* CONFIG_IOMMU_DMA */
 
@@ -456,10 +581,13 @@ static int bus_mmio(struct dma_phys_map *map, dma_addr_t addr)
 	return 0;
 }
 
-static int host_mmio(struct dma_phys_map *map, phys_addr_t phys,
-		     struct dma_phys_peer *peer)
+int dma_phys_route_via(struct dma_phys_map *map, phys_addr_t phys,
+		       const struct dma_phys_way *way)
 {
 	const struct dma_map_ops *ops = get_dma_ops(map->dev);
+
+	if (way->route == DMA_PHYS_BUS)
+		return bus_mmio(map, phys + way->bus_offset);
 
 	switch (route_of(map->dev, ops)) {
 	case DMA_PHYS_DIRECT:
@@ -468,34 +596,32 @@ static int host_mmio(struct dma_phys_map *map, phys_addr_t phys,
 		return iommu_mmio(map, phys);
 	default:
 		/* No table of legacy ops knows peers. */
-		return peer ? -EOPNOTSUPP : ops_map(map, ops, phys);
+		return way->peer ? -EOPNOTSUPP : ops_map(map, ops, phys);
 	}
 }
 
 int dma_phys_route_mmio(struct dma_phys_map *map, phys_addr_t phys, u32 id)
 {
+	struct dma_phys_way way = {};
 	struct dma_phys_peer *peer;
-	dma_addr_t addr;
-	int ret;
+	int err;
 
 	if (!id)
-		return host_mmio(map, phys, NULL);
+		return dma_phys_route_via(map, phys, &way);
 
 	peer = dma_phys_peer_get(id);
 	if (!peer)
 		return -ENODEV;
 
-	ret = dma_phys_peer_route(peer, map->dev, phys, &addr);
-	if (ret == DMA_PHYS_BUS)
-		ret = bus_mmio(map, addr);
-	else if (ret >= 0)
-		ret = host_mmio(map, phys, peer);
+	err = dma_phys_peer_way(peer, map->dev, &way);
+	if (!err)
+		err = dma_phys_route_via(map, phys, &way);
 
-	if (ret)
+	if (err)
 		dma_phys_peer_put(peer);
 	else
 		map->undo = (uintptr_t)peer;
-	return ret;
+	return err;
 }
 
 bool dma_phys_route_undo(struct dma_phys_map *map)
