@@ -140,6 +140,13 @@ static struct dma_phys_vec *map(struct kunit *test,
 	return vec;
 }
 
+static int try_map(const struct cpu_phys *ranges, size_t count,
+		   struct dma_phys_vec *vec)
+{
+	return dma_phys_vec_map_cpu(edu.dev, ranges, count, DMA_TO_DEVICE, 0,
+				    vec);
+}
+
 /* The same pieces of two buffers: one is read, the other written. */
 static void round_trip(struct kunit *test, const struct piece *pieces,
 		       size_t count)
@@ -367,8 +374,7 @@ static void failure_of_each(struct kunit *test)
 	for (int k = 0; k < 8; k++) {
 		good = ranges[k];
 		ranges[k].addr = 0;
-		KUNIT_EXPECT_EQ(test, dma_phys_vec_map_cpu(edu.dev, ranges, 8,
-				DMA_TO_DEVICE, 0, vec), -EINVAL);
+		KUNIT_EXPECT_EQ(test, try_map(ranges, 8, vec), -EINVAL);
 		KUNIT_EXPECT_TRUE(test, is_empty(vec));
 		ranges[k] = good;
 	}
@@ -462,6 +468,7 @@ static void arguments(struct kunit *test)
 	struct mmio_phys peers[] = {
 		{ SZ_1G, PAGE_SIZE, 0 }, { SZ_2G, PAGE_SIZE, 7 },
 	};
+	int err;
 
 #define REFUSED(err, ...)						\
 	do {								\
@@ -484,17 +491,15 @@ static void arguments(struct kunit *test)
 	REFUSED(-EINVAL, edu.dev, bad, 2, DMA_TO_DEVICE, 0, vec);
 #undef REFUSED
 
-	KUNIT_EXPECT_EQ(test, dma_phys_vec_map_mmio(edu.dev, peers, 2,
-			DMA_TO_DEVICE, 0, vec), -EINVAL);
-	KUNIT_EXPECT_EQ(test, dma_phys_vec_map_mmio(edu.dev, peers + 1, 1,
-			DMA_TO_DEVICE, 0, vec), -ENODEV);
+	err = dma_phys_vec_map_mmio(edu.dev, peers, 2, DMA_TO_DEVICE, 0, vec);
+	KUNIT_EXPECT_EQ(test, err, -EINVAL);
+	err = dma_phys_vec_map_mmio(edu.dev, peers + 1, 1, DMA_TO_DEVICE, 0, vec);
+	KUNIT_EXPECT_EQ(test, err, -ENODEV);
 	KUNIT_EXPECT_TRUE(test, is_empty(vec));
 
 	/* A live vec is not written over, and is unmapped once. */
-	KUNIT_EXPECT_EQ(test, dma_phys_vec_map_cpu(edu.dev, &range, 1,
-			DMA_TO_DEVICE, 0, vec), 0);
-	KUNIT_EXPECT_EQ(test, dma_phys_vec_map_cpu(edu.dev, &range, 1,
-			DMA_TO_DEVICE, 0, vec), -EINVAL);
+	KUNIT_EXPECT_EQ(test, try_map(&range, 1, vec), 0);
+	KUNIT_EXPECT_EQ(test, try_map(&range, 1, vec), -EINVAL);
 	dma_phys_vec_unmap(vec);
 	dma_phys_vec_unmap(vec);
 	dma_phys_vec_unmap(NULL);
@@ -516,8 +521,7 @@ static void h19_state_is_new(struct kunit *test)
 		size_t size = cut(test, buf, pieces, count, ranges);
 
 		memset(vec->segments, 0xff, ROOM * sizeof(*vec->segments));
-		KUNIT_ASSERT_EQ(test, dma_phys_vec_map_cpu(edu.dev, ranges,
-				count, DMA_TO_DEVICE, 0, vec), 0);
+		KUNIT_ASSERT_EQ(test, try_map(ranges, count, vec), 0);
 		check_segments(test, vec, size);
 		dma_phys_vec_unmap(vec);
 		KUNIT_EXPECT_TRUE(test, is_empty(vec));
@@ -548,8 +552,7 @@ static void room_is_enough(struct kunit *test)
 		}
 		vec->room = dma_phys_vec_room(edu.dev, count, size);
 		KUNIT_ASSERT_LE(test, vec->room, 4096);
-		KUNIT_ASSERT_EQ(test, dma_phys_vec_map_cpu(edu.dev, ranges,
-				count, DMA_TO_DEVICE, 0, vec), 0);
+		KUNIT_ASSERT_EQ(test, try_map(ranges, count, vec), 0);
 		check_segments(test, vec, size);
 		dma_phys_vec_unmap(vec);
 	}
