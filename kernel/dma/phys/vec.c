@@ -521,6 +521,17 @@ static void tell_unmapped(const struct dma_phys_vec *vec)
 				     attrs_of(vec));
 }
 
+static void tell_kmsan(struct source src, const struct dma_phys_vec *vec)
+{
+	struct run run;
+
+	if (!IS_ENABLED(CONFIG_KMSAN) || vec->kind != DMA_PHYS_CPU)
+		return;
+
+	while (source_run(&src, &run))
+		kmsan_handle_dma(run.addr, run.len, vec->dir);
+}
+
 /* All that mapping is, once the ranges are known to be good. */
 static int vec_map(struct dma_phys_vec *new, const struct source *src,
 		   const struct dma_phys_way *way, struct dma_phys_vec *vec)
@@ -538,6 +549,7 @@ static int vec_map(struct dma_phys_vec *new, const struct source *src,
 	trace_dma_phys_vec_map(new, err);
 	if (err)
 		return err;
+	tell_kmsan(*src, new);
 	tell_mapped(new, way);
 	*vec = *new;
 	return 0;
@@ -569,8 +581,8 @@ static struct dma_phys_vec vec_new(struct device *dev,
 /**
  * dma_phys_vec_room() - how much storage a vec may need
  * @dev: the device that is mapped for, with its limits set
- * @count: number of ranges, or of bio vectors
- * @size: length of all ranges in bytes
+ * @count: number of ranges; of a request blk_rq_nr_phys_segments()
+ * @size: length of all ranges in bytes; of a request blk_rq_payload_bytes()
  *
  * Mapping may do with less, and fails with -ENOSPC where it does not.
  *
@@ -634,12 +646,7 @@ int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 		    check_add_overflow(new.size, ranges[i].len, &new.size))
 			return -EINVAL;
 
-	err = vec_map(&new, &src, NULL, vec);
-	if (err)
-		return err;
-	for (size_t i = 0; i < count; i++)
-		kmsan_handle_dma(ranges[i].addr, ranges[i].len, dir);
-	return 0;
+	return vec_map(&new, &src, NULL, vec);
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_map_cpu);
 
