@@ -25,6 +25,7 @@ struct page;
 struct pci_dev;
 struct request;
 struct resource;
+struct task_struct;
 
 /**
  * struct cpu_phys - a range of memory that the CPU caches
@@ -158,6 +159,20 @@ struct dma_phys_vec {
 	u32 id;
 };
 
+/**
+ * struct dma_phys_peer_user - who is told when a peer leaves
+ * @revoke: gives up all maps of the peer, see dma_phys_peer_attach()
+ * @node: for the core
+ * @told_by: for the core
+ *
+ * Zeroed memory with a callback is a user that is not attached.
+ */
+struct dma_phys_peer_user {
+	void (*revoke)(struct dma_phys_peer_user *user);
+	struct list_head node;
+	struct task_struct *told_by;
+};
+
 /* What is this address? (range.c) */
 int cpu_phys_from_page(struct page *page, size_t offset, size_t len,
 		       struct cpu_phys *range);
@@ -171,6 +186,9 @@ int mmio_phys_from_resource(const struct resource *res, u64 offset, size_t len,
 /* BARs lent to other devices (peer.c) */
 int dma_phys_peer_register(struct pci_dev *owner, int bar);
 void dma_phys_peer_unregister(struct pci_dev *owner, int bar);
+int dma_phys_peer_attach(const struct mmio_phys *range,
+			 struct dma_phys_peer_user *user);
+void dma_phys_peer_detach(struct dma_phys_peer_user *user);
 
 /* One range (map.c) */
 int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,

@@ -4,7 +4,8 @@
  *
  * Ranges name a peer by an id, maps hold a reference on it. So a range may
  * outlive its peer, and only fails to map; a map cannot: the owner's driver
- * does not finish detaching before the last map is gone.
+ * does not finish detaching before the last map is gone. Users who hold maps for
+ * long attach to the peer, and are told to give them up.
  */
 #include <linux/completion.h>
 #include <linux/device/devres.h>
@@ -14,7 +15,10 @@
 #include <linux/pci.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/percpu-refcount.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
 #include <linux/xarray.h>
 
 #include "internal.h"
@@ -25,6 +29,8 @@
  * @gone: completed when @ref is
  * @owner: whose BAR it is
  * @provider: the BAR as peer-to-peer DMA knows it, valid while @ref lives
+ * @users: who is told when it leaves, under users_lock
+ * @leaving: nobody attaches any more, under users_lock
  * @rcu: for those who looked it up without a reference
  * @id: what ranges know it by, not used again soon
  * @bar: index of the BAR
@@ -34,6 +40,8 @@ struct dma_phys_peer {
 	struct completion gone;
 	struct pci_dev *owner;
 	struct p2pdma_provider *provider;
+	struct list_head users;
+	bool leaving;
 	struct rcu_head rcu;
 	u32 id;
 	int bar;
@@ -42,6 +50,10 @@ struct dma_phys_peer {
 static DEFINE_XARRAY_ALLOC1(peers);
 static DEFINE_MUTEX(peers_register);
 static u32 peers_next;
+
+/* Of all peers: a user may outlive the peer that it attached to. */
+static DEFINE_SPINLOCK(users_lock);
+static DECLARE_WAIT_QUEUE_HEAD(users_told);
 
 struct dma_phys_peer *dma_phys_peer_get(u32 id)
 {
@@ -123,6 +135,31 @@ static void peer_released(struct percpu_ref *ref)
 	complete(&peer->gone);
 }
 
+/*
+ * Tell each user once. A user belongs to the core until its callback has
+ * returned: dma_phys_peer_detach() waits for that.
+ */
+static void peer_revoke(struct dma_phys_peer *peer)
+{
+	struct dma_phys_peer_user *user;
+
+	spin_lock(&users_lock);
+	peer->leaving = true;
+	while ((user = list_first_entry_or_null(&peer->users, typeof(*user),
+						node))) {
+		list_del_init(&user->node);
+		user->told_by = current;
+		spin_unlock(&users_lock);
+
+		user->revoke(user);
+
+		spin_lock(&users_lock);
+		user->told_by = NULL;
+		wake_up_all(&users_told);
+	}
+	spin_unlock(&users_lock);
+}
+
 /* devres runs this before it takes the provider away: that came first. */
 static void peer_leave(void *data)
 {
@@ -130,6 +167,7 @@ static void peer_leave(void *data)
 
 	xa_cmpxchg(&peers, peer->id, peer, NULL, 0);
 	percpu_ref_kill(&peer->ref);
+	peer_revoke(peer);
 	wait_for_completion(&peer->gone);
 	percpu_ref_exit(&peer->ref);
 	kfree_rcu(peer, rcu);
@@ -146,6 +184,7 @@ static int peer_enter(struct pci_dev *owner, int bar,
 		return -ENOMEM;
 
 	init_completion(&peer->gone);
+	INIT_LIST_HEAD(&peer->users);
 	peer->owner = owner;
 	peer->provider = provider;
 	peer->bar = bar;
@@ -224,7 +263,8 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_register);
  * @owner: the device that owns the BAR
  * @bar: index of the BAR
  *
- * New maps fail with -ENODEV from here on. Waits until the last map is gone.
+ * New maps fail with -ENODEV from here on. Tells who attached to the peer, one
+ * after the other, and waits until the last map is gone.
  * Does nothing for a BAR that is not lent, or that is being taken back already.
  * Call it first in remove(), while the device still answers its users.
  *
@@ -248,3 +288,79 @@ void dma_phys_peer_unregister(struct pci_dev *owner, int bar)
 	peer_leave(peer);
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_unregister);
+
+/**
+ * dma_phys_peer_attach() - ask to be told when a peer leaves
+ * @range: a range of the peer
+ * @user: who is told; zeroed memory but for its callback
+ *
+ * For who holds maps of a peer's ranges for longer than a transfer: without it
+ * the owner's removal waits for as long as they are held. Attach first, then
+ * map. The callback runs at most once, in process context, when new maps fail
+ * already; it undoes all maps of the peer that @user stands for, or sees to it
+ * that they are undone soon, and may sleep. It may run before this returns.
+ * @user stays in place until dma_phys_peer_detach() has returned.
+ *
+ * Context: Process, atomic or not.
+ * Return: 0, or a negative errno:
+ * * -EINVAL - the range belongs to no peer, @user has no callback or is attached
+ *   already, or a pointer is NULL
+ * * -ENODEV - the peer is gone, or is leaving
+ */
+int dma_phys_peer_attach(const struct mmio_phys *range,
+			 struct dma_phys_peer_user *user)
+{
+	struct dma_phys_peer *peer;
+	int err = 0;
+
+	if (!range || !range->peer || !user || !user->revoke)
+		return -EINVAL;
+
+	peer = dma_phys_peer_get(range->peer);
+	if (!peer)
+		return -ENODEV;
+
+	scoped_guard(spinlock, &users_lock) {
+		if (user->told_by || (user->node.next &&
+				      !list_empty(&user->node))) {
+			err = -EINVAL;
+		} else if (peer->leaving) {
+			err = -ENODEV;
+		} else {
+			INIT_LIST_HEAD(&user->node);
+			list_add_tail(&user->node, &peer->users);
+		}
+	}
+	dma_phys_peer_put(peer);
+	return err;
+}
+EXPORT_SYMBOL_GPL(dma_phys_peer_attach);
+
+/* Whether its callback has returned, or is what asks. */
+static bool user_is_told(struct dma_phys_peer_user *user)
+{
+	guard(spinlock)(&users_lock);
+	return !user->told_by || user->told_by == current;
+}
+
+/**
+ * dma_phys_peer_detach() - be told no more
+ * @user: as given to dma_phys_peer_attach()
+ *
+ * When this returns the callback will not run, and does not run on another CPU;
+ * @user may be freed, unless this was called by its own callback. Does nothing
+ * where @user is not attached, or was told already.
+ *
+ * Context: Process, may sleep for as long as the callback runs.
+ */
+void dma_phys_peer_detach(struct dma_phys_peer_user *user)
+{
+	if (!user)
+		return;
+
+	scoped_guard(spinlock, &users_lock)
+		if (user->node.next)
+			list_del_init(&user->node);
+	wait_event(users_told, user_is_told(user));
+}
+EXPORT_SYMBOL_GPL(dma_phys_peer_detach);
