@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The arithmetic of ranges and segments, and nothing of the kernel's: so that
- * tests/cbmc can prove it.
+ * tests/cbmc can prove it. No sum here is meant to wrap around.
  */
 #ifndef _KERNEL_DMA_PHYS_TILE_H
 #define _KERNEL_DMA_PHYS_TILE_H
 
+#include <linux/dma-phys.h>
+
 /**
  * struct dma_phys_limits - what a device asks of a segment
  * @max: most bytes in one, not 0
- * @boundary: no segment crosses a multiple of this plus 1
- * @align: cuts are made where the address has none of these bits, as long as
- *	@max leaves the choice
+ * @boundary: no segment crosses a multiple of this plus 1, a power of 2
+ * @align: cuts are made where the address has none of these low bits, as long
+ *	as @max leaves the choice
  */
 struct dma_phys_limits {
 	u64 max;
@@ -19,10 +21,22 @@ struct dma_phys_limits {
 	u64 align;
 };
 
+/* Ranges that follow each other, as one. */
+struct dma_phys_run {
+	u64 addr;
+	u64 len;
+};
+
+/* The sum, or the largest number where there is none. */
+static inline u64 dma_phys_sum(u64 a, u64 b)
+{
+	return b > (u64)-1 - a ? (u64)-1 : a + b;
+}
+
 /* A range has a first byte, a last byte, and no wrap between them. */
 static inline bool dma_phys_range_ok(u64 addr, u64 len)
 {
-	return len && addr + (len - 1) >= addr;
+	return len && len - 1 <= (u64)-1 - addr;
 }
 
 /* Bytes [@offset, @offset + @len) lie in @size bytes. */
@@ -34,7 +48,16 @@ static inline bool dma_phys_within(u64 offset, u64 len, u64 size)
 /* @next is the byte after the last of a range, not the first of all. */
 static inline bool dma_phys_adjacent(u64 addr, u64 len, u64 next)
 {
-	return next && addr + len == next;
+	return next > addr && next - addr == len;
+}
+
+/*
+ * A range does not fill its cache lines: what lies beside it in one would be
+ * lost when the line is, or written over it. @line is a power of 2.
+ */
+static inline bool dma_phys_shares_line(u64 addr, u64 len, u64 line)
+{
+	return (addr | len) & (line - 1);
 }
 
 /* Length of the first segment of a range, which is at @addr. */
@@ -64,15 +87,62 @@ static inline u64 dma_phys_most_segments(const struct dma_phys_limits *limits,
 {
 	u64 full = limits->align < limits->max ? limits->max - limits->align :
 						 limits->max;
-	u64 most = size / full, more = 2 * pieces;
+	u64 most = size / full;
 
-	if (pieces > (u64)-1 / 2)
-		return (u64)-1;
 	if (limits->boundary != (u64)-1)
-		more += size / (limits->boundary + 1);
-	if (more < 2 * pieces || most + more < more)
-		return (u64)-1;
-	return most + more;
+		most = dma_phys_sum(most, size / (limits->boundary + 1));
+	return dma_phys_sum(most, dma_phys_sum(pieces, pieces));
+}
+
+/*
+ * The next run, false where nothing is left. @next is asked for ranges, of
+ * which one that does not follow waits in @ahead, empty before the first call.
+ */
+static __always_inline bool
+dma_phys_next_run(struct dma_phys_run *run, struct dma_phys_run *ahead,
+		  bool (*next)(void *from, struct dma_phys_run *range),
+		  void *from)
+{
+	*run = *ahead;
+	ahead->len = 0;
+	if (!run->len && !next(from, run))
+		return false;
+
+	while (next(from, ahead)) {
+		if (!dma_phys_adjacent(run->addr, run->len, ahead->addr))
+			return true;
+		run->len += ahead->len;
+		ahead->len = 0;
+	}
+	return true;
+}
+
+/*
+ * Append a range to @count segments in storage for @room. Bytes that follow the
+ * last segment make it longer, as far as it may be. False where it is full.
+ */
+static inline bool dma_phys_append(struct dma_phys_segment *segments,
+				   size_t *count, size_t room,
+				   const struct dma_phys_limits *limits,
+				   u64 addr, u64 len)
+{
+	if (*count && dma_phys_adjacent(segments[*count - 1].addr,
+					segments[*count - 1].len, addr)) {
+		(*count)--;
+		addr = segments[*count].addr;
+		len += segments[*count].len;
+	}
+
+	while (len) {
+		u64 n = dma_phys_cut(limits, addr, len);
+
+		if (*count >= room)
+			return false;
+		segments[(*count)++] = (struct dma_phys_segment){ addr, n };
+		addr += n;
+		len -= n;
+	}
+	return true;
 }
 
 #endif /* _KERNEL_DMA_PHYS_TILE_H */

@@ -33,11 +33,6 @@ static_assert(sizeof(dma_addr_t) >= sizeof(phys_addr_t));
 /* In the length of a piece: its address is a bounce slot, or leads to one. */
 #define PIECE_BOUNCED	(SIZE_MAX ^ (SIZE_MAX >> 1))
 
-struct run {
-	phys_addr_t addr;
-	size_t len;
-};
-
 /**
  * struct source - where runs come from
  * @cpu: ranges of memory, or NULL
@@ -59,7 +54,7 @@ struct source {
 	struct bio *bio;
 	bool integrity;
 #endif
-	struct run ahead;
+	struct dma_phys_run ahead;
 };
 
 #ifdef CONFIG_BLOCK
@@ -88,32 +83,36 @@ static bool source_bvec(struct source *src, struct bio_vec *bv)
 	return true;
 }
 
-static bool source_block(struct source *src, struct run *run)
+static bool source_block(struct source *src, struct dma_phys_run *run)
 {
 	struct bio_vec bv;
 
 	if (!src->bvecs || !source_bvec(src, &bv))
 		return false;
-	*run = (struct run){ bvec_phys(&bv), bv.bv_len };
+	*run = (struct dma_phys_run){ bvec_phys(&bv), bv.bv_len };
 	return true;
 }
 #else
-static bool source_block(struct source *src, struct run *run)
+static bool source_block(struct source *src, struct dma_phys_run *run)
 {
 	return false;
 }
 #endif
 
 /* The next range as it was given. */
-static bool source_range(struct source *src, struct run *run)
+static bool source_range(void *from, struct dma_phys_run *run)
 {
+	struct source *src = from;
+
 	if (src->left) {
 		src->left--;
 		if (src->cpu) {
-			*run = (struct run){ src->cpu->addr, src->cpu->len };
+			run->addr = src->cpu->addr;
+			run->len = src->cpu->len;
 			src->cpu++;
 		} else {
-			*run = (struct run){ src->mmio->addr, src->mmio->len };
+			run->addr = src->mmio->addr;
+			run->len = src->mmio->len;
 			src->mmio++;
 		}
 		return true;
@@ -122,20 +121,9 @@ static bool source_range(struct source *src, struct run *run)
 }
 
 /* The next run: ranges that follow each other are one. */
-static bool source_run(struct source *src, struct run *run)
+static bool source_run(struct source *src, struct dma_phys_run *run)
 {
-	*run = src->ahead;
-	src->ahead.len = 0;
-	if (!run->len && !source_range(src, run))
-		return false;
-
-	while (source_range(src, &src->ahead)) {
-		if (!dma_phys_adjacent(run->addr, run->len, src->ahead.addr))
-			return true;
-		run->len += src->ahead.len;
-		src->ahead.len = 0;
-	}
-	return true;
+	return dma_phys_next_run(run, &src->ahead, source_range, src);
 }
 
 /* Segments and pieces, from both ends of the storage. */
@@ -158,30 +146,14 @@ static int add_piece(struct dma_phys_vec *vec, u64 addr, size_t len)
 	return 0;
 }
 
-/* Bytes that follow the last segment make it longer, as far as it may be. */
+/* Pieces keep what they have of the storage. */
 static int add_segments(struct dma_phys_vec *vec,
 			const struct dma_phys_limits *limits, dma_addr_t addr,
 			size_t len)
 {
-	struct dma_phys_segment *last = &vec->segments[vec->count - 1];
-
-	if (vec->count && dma_phys_adjacent(last->addr, last->len, addr)) {
-		addr = last->addr;
-		len += last->len;
-		vec->count--;
-	}
-
-	while (len) {
-		size_t n = dma_phys_cut(limits, addr, len);
-
-		if (full(vec))
-			return -ENOSPC;
-		vec->segments[vec->count++] =
-			(struct dma_phys_segment){ addr, n };
-		addr += n;
-		len -= n;
-	}
-	return 0;
+	return dma_phys_append(vec->segments, &vec->count,
+			       vec->room - vec->pieces, limits, addr, len) ?
+	       0 : -ENOSPC;
 }
 
 static struct dma_phys_limits limits_of(struct device *dev)
@@ -336,8 +308,8 @@ static int map_part(struct dma_phys_vec *vec,
 
 /* A run that is too large for one bounce slot takes several. */
 static int map_run(struct dma_phys_vec *vec,
-		   const struct dma_phys_limits *limits, struct run run,
-		   const struct dma_phys_way *way)
+		   const struct dma_phys_limits *limits,
+		   struct dma_phys_run run, const struct dma_phys_way *way)
 {
 	struct dma_phys_limits slot;
 	int err;
@@ -367,7 +339,7 @@ static int map_runs(struct dma_phys_vec *vec, struct source src,
 		    const struct dma_phys_limits *limits,
 		    const struct dma_phys_way *way)
 {
-	struct run run;
+	struct dma_phys_run run;
 	int err = 0;
 
 	while (!err && source_run(&src, &run))
@@ -385,7 +357,7 @@ static int map_runs(struct dma_phys_vec *vec, struct source src,
 /* All runs fill whole granules, but at the start of the first and the end. */
 static bool links(const struct dma_phys_map *map, struct source src)
 {
-	struct run run;
+	struct dma_phys_run run;
 	size_t mask;
 	bool whole;
 
@@ -409,7 +381,7 @@ static int link_runs(struct dma_phys_vec *vec, struct source src,
 		     struct dma_phys_map *map)
 {
 	struct dma_phys_link link;
-	struct run run;
+	struct dma_phys_run run;
 	int err = 0;
 
 	if (!source_run(&src, &run))
@@ -523,7 +495,7 @@ static void tell_unmapped(const struct dma_phys_vec *vec)
 
 static void tell_kmsan(struct source src, const struct dma_phys_vec *vec)
 {
-	struct run run;
+	struct dma_phys_run run;
 
 	if (!IS_ENABLED(CONFIG_KMSAN) || vec->kind != DMA_PHYS_CPU)
 		return;

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+enum dma_data_direction {
+	DMA_NONE,
+};
