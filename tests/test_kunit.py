@@ -27,6 +27,20 @@ LEAK = "dma_phys_leak"
 LEAK_ON = "dma_phys_kunit.leak=1"
 
 
+
+def kept(machine):
+    """A command line that keeps RAM from the kernel, and tells the tests where:
+    reserved, with pages and without; persistent; and beyond mem=."""
+    options = ["memmap=4M$512M memmap=4M!768M",
+               f"dma_phys_kunit.taken={768 << 20}"]
+    where = [512]
+    if machine.memory == "3G":
+        options.append("memmap=128M$4608M mem=5116M")
+        where += [4608, 5116]
+    at = ",".join(str(megabytes << 20) for megabytes in where)
+    return " ".join([*options, f"dma_phys_kunit.kept={at}"])
+
+
 @dataclasses.dataclass(frozen=True)
 class Boot:
     """One boot that runs the suites that match a glob."""
@@ -44,7 +58,8 @@ class Boot:
         leak = LEAK_ON if self.glob == LEAK else ""
         with vm.VM(kernel, machine, devices=vm.edu(machine),
                    append=f"kunit.enable=1 kunit.autorun=1 "
-                          f"kunit.filter_glob={self.glob} {leak}",
+                          f"kunit.filter_glob={self.glob} {leak} "
+                          f"{kept(machine)}",
                    name=f"kunit-{self.glob.strip('*.')}-{self}") as guest:
             complaints = guest.last_look(expected_errors=1 if leak else 0)
         return (_cases(kernel, guest.console()),

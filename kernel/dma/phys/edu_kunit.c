@@ -14,6 +14,7 @@
 #include <linux/iommu-dma.h>
 #include <linux/iopoll.h>
 #include <linux/memblock.h>
+#include <linux/moduleparam.h>
 #include <linux/panic.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
@@ -38,6 +39,13 @@
 #define MAX_UNITS		1024
 
 struct edu edu;
+
+#undef MODULE_PARAM_PREFIX
+#define MODULE_PARAM_PREFIX "dma_phys_kunit."
+u64 edu_kept[EDU_KEPT_MOST];
+unsigned int edu_kept_count;
+module_param_array_named(kept, edu_kept, ullong, &edu_kept_count, 0);
+MODULE_PARM_DESC(kept, "Where 4 MiB of RAM each are kept from the kernel");
 
 /* What a test may change, as it was before. */
 static struct {

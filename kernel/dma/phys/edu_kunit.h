@@ -36,6 +36,12 @@ struct edu {
 
 extern struct edu edu;
 
+/* RAM that the command line keeps from the kernel: dma_phys_kunit.kept=... */
+#define EDU_KEPT_MOST	4
+#define EDU_KEPT_BYTES	SZ_4M
+extern u64 edu_kept[EDU_KEPT_MOST];
+extern unsigned int edu_kept_count;
+
 /*
  * For struct kunit_suite. Between init and exit of a test the device may be
  * changed at will: exit puts mask, limits, trust, ops and drivers back, and

@@ -51,6 +51,9 @@ int dma_phys_route_mmio(struct dma_phys_map *map, phys_addr_t phys, u32 peer);
 int dma_phys_route_via(struct dma_phys_map *map, phys_addr_t phys,
 		       const struct dma_phys_way *way);
 
+/* The CPU has an address, or can make one, for every byte of this memory. */
+bool dma_phys_in_direct_map(phys_addr_t phys, size_t len);
+
 /* Who may map for @dev, with which direction and flags: 0 or -errno. */
 int dma_phys_check(struct device *dev, enum dma_data_direction dir, u32 flags);
 

@@ -3,13 +3,20 @@
  * What is this address? Ranges of one kind, proved before they exist.
  */
 #include <linux/dma-phys.h>
+#include <linux/efi.h>
 #include <linux/export.h>
+#include <linux/highmem.h>
 #include <linux/ioport.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
 #include <linux/pci.h>
 #include <linux/sched/task_stack.h>
+#include <linux/uaccess.h>
+
+#ifdef CONFIG_X86
+#include <asm/e820/api.h>
+#endif
 
 #include "internal.h"
 
@@ -27,18 +34,138 @@ static int count_ram(struct resource *res, void *data)
 }
 
 /*
- * region_intersects() says yes to a range that ends where nothing is, so count.
- * The walk finds nothing in a single byte: it goes one beyond the last.
+ * Bytes that are RAM of the kernel's: region_intersects() says yes to a range
+ * that ends where nothing is. The walk finds nothing in a single byte: it goes
+ * one beyond the last.
  */
-static bool all_ram(phys_addr_t addr, size_t len)
+static u64 system_ram(phys_addr_t addr, size_t len)
 {
 	struct ram_count count = { .last = addr + len - 1 };
 
 	if (count.last == PHYS_ADDR_MAX)
-		return false;
+		return 0;
 
 	walk_system_ram_res(addr, count.last + 1, &count, count_ram);
-	return count.bytes == len;
+	return count.bytes;
+}
+
+#ifdef CONFIG_X86
+static u64 common(u64 addr, u64 len, u64 start, u64 size)
+{
+	u64 first = max(addr, start);
+	u64 last = min(addr + (len - 1), start + (size - 1));
+
+	return size && first <= last ? last - first + 1 : 0;
+}
+
+/* Tables that EFI left in memory, and the kernel keeps for it. */
+static bool efi_owns(phys_addr_t addr, size_t len)
+{
+	efi_memory_desc_t *md;
+
+	if (!efi_enabled(EFI_BOOT))
+		return false;
+	if (!efi_enabled(EFI_MEMMAP))
+		return true;
+
+	for_each_efi_memory_desc(md)
+		if (md->attribute & EFI_MEMORY_RUNTIME &&
+		    common(addr, len, md->phys_addr,
+			   md->num_pages << EFI_PAGE_SHIFT))
+			return true;
+	return false;
+}
+
+static u64 table_ram(const struct e820_table *table, u64 addr, u64 len)
+{
+	u64 ram = 0;
+
+	for (u32 i = 0; i < table->nr_entries; i++)
+		if (table->entries[i].type == E820_TYPE_RAM)
+			ram += common(addr, len, table->entries[i].addr,
+				      table->entries[i].size);
+	return ram;
+}
+
+/* Bytes that the firmware says are RAM, whatever the command line says. */
+static u64 firmware_ram(phys_addr_t addr, size_t len)
+{
+	return table_ram(e820_table_firmware, addr, len);
+}
+
+/* Where it is not the kernel's it is reserved or left out, for no known use. */
+static bool kept_ram(phys_addr_t addr, size_t len)
+{
+	const struct e820_table *table = e820_table;
+
+	/* The first megabyte is the BIOS's, which seldom says so. */
+	if (addr < SZ_1M || firmware_ram(addr, len) != len ||
+	    efi_owns(addr, len))
+		return false;
+
+	for (u32 i = 0; i < table->nr_entries; i++)
+		if (table->entries[i].type != E820_TYPE_RAM &&
+		    table->entries[i].type != E820_TYPE_RESERVED &&
+		    common(addr, len, table->entries[i].addr,
+			   table->entries[i].size))
+			return false;
+
+	/* The kernel's own may have been unplugged. */
+	return table_ram(table, addr, len) == system_ram(addr, len);
+}
+#else
+/* Who keeps a memory map that the command line has not changed? */
+static u64 firmware_ram(phys_addr_t addr, size_t len)
+{
+	return 0;
+}
+
+static bool kept_ram(phys_addr_t addr, size_t len)
+{
+	return false;
+}
+#endif
+
+/* A claim is busy; a device's window, or its BAR, is not. */
+static int is_device(struct resource *res, void *last)
+{
+	return res->start <= *(phys_addr_t *)last &&
+	       !(res->flags & IORESOURCE_BUSY) &&
+	       res->desc != IORES_DESC_RESERVED;
+}
+
+/* Where the kernel was told of no RAM, it may have put a device. */
+static bool holds_device(phys_addr_t addr, size_t len)
+{
+	phys_addr_t last = addr + len - 1;
+
+	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, addr,
+				   last + 1, &last, is_device) > 0;
+}
+
+static bool all_ram(phys_addr_t addr, size_t len)
+{
+	return system_ram(addr, len) == len ||
+	       (kept_ram(addr, len) && !holds_device(addr, len));
+}
+
+/*
+ * Memory that was kept from the kernel, as with memmap= or mem=, has no place
+ * in its direct map, though it may have pages.
+ */
+bool dma_phys_in_direct_map(phys_addr_t phys, size_t len)
+{
+	unsigned long last = PHYS_PFN(phys + len - 1);
+	u8 byte;
+
+	for (unsigned long pfn = PHYS_PFN(phys); pfn <= last; pfn++) {
+		if (!pfn_valid(pfn))
+			return false;
+		if (!PageHighMem(pfn_to_page(pfn)) &&
+		    copy_from_kernel_nofault(&byte, __va(PFN_PHYS(pfn)), 1))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -61,6 +188,12 @@ static bool page_is_device_memory(struct page *page)
  * cpu_phys_from_page() or cpu_phys_from_virt() where a page or a pointer is
  * at hand.
  *
+ * RAM that was kept from the kernel with memmap= or mem= is RAM as well, where
+ * the firmware's own map says so: on x86, beyond the first megabyte, and
+ * neither persistent nor put to another use. Where the device does not reach
+ * it by itself or through an IOMMU, it cannot be mapped: nothing that is not
+ * in the kernel's direct map can be bounced.
+ *
  * Context: Process, atomic or not: the resource lock is no interrupt's.
  * Return: 0, or -EINVAL where @len is 0, the range wraps around, any byte is
  * not RAM, or @range is NULL. @range is written on success only.
@@ -74,6 +207,16 @@ int cpu_phys_from_addr(phys_addr_t addr, size_t len, struct cpu_phys *range)
 	return 0;
 }
 EXPORT_SYMBOL_GPL(cpu_phys_from_addr);
+
+/* The page allocator has handed out all of it, as one. */
+static bool in_folio(struct page *page, size_t offset, size_t len)
+{
+	size_t start = folio_page_idx(page_folio(page), page) << PAGE_SHIFT;
+
+	return !PageReserved(page) && offset <= SIZE_MAX - start &&
+	       dma_phys_within(start + offset, len,
+			       folio_size(page_folio(page)));
+}
 
 /**
  * cpu_phys_from_page() - range of memory from a page
@@ -95,7 +238,6 @@ int cpu_phys_from_page(struct page *page, size_t offset, size_t len,
 		       struct cpu_phys *range)
 {
 	phys_addr_t addr;
-	size_t start;
 
 	if (!page || !range || !len || page_is_device_memory(page))
 		return -EINVAL;
@@ -103,9 +245,7 @@ int cpu_phys_from_page(struct page *page, size_t offset, size_t len,
 	if (check_add_overflow(page_to_phys(page), (phys_addr_t)offset, &addr))
 		return -EINVAL;
 
-	start = folio_page_idx(page_folio(page), page) << PAGE_SHIFT;
-	if (PageReserved(page) || offset > SIZE_MAX - start ||
-	    !dma_phys_within(start + offset, len, folio_size(page_folio(page))))
+	if (!in_folio(page, offset, len))
 		return cpu_phys_from_addr(addr, len, range);
 
 	*range = (struct cpu_phys){ .addr = addr, .len = len };
@@ -129,6 +269,8 @@ EXPORT_SYMBOL_GPL(cpu_phys_from_page);
  */
 int cpu_phys_from_virt(const void *addr, size_t len, struct cpu_phys *range)
 {
+	struct page *page;
+
 	if (!addr || is_vmalloc_addr(addr) || !virt_addr_valid(addr))
 		return -EINVAL;
 
@@ -136,8 +278,12 @@ int cpu_phys_from_virt(const void *addr, size_t len, struct cpu_phys *range)
 	if (__va(__pa(addr)) != addr || object_is_on_stack(addr))
 		return -EINVAL;
 
-	return cpu_phys_from_page(virt_to_page(addr), offset_in_page(addr), len,
-				  range);
+	page = virt_to_page(addr);
+	if (!in_folio(page, offset_in_page(addr), len) &&
+	    !dma_phys_in_direct_map(__pa(addr), len))
+		return -EINVAL;
+
+	return cpu_phys_from_page(page, offset_in_page(addr), len, range);
 }
 EXPORT_SYMBOL_GPL(cpu_phys_from_virt);
 
@@ -151,7 +297,8 @@ static int mmio_range(phys_addr_t start, u64 size, u64 offset, size_t len,
 
 	/* No struct resource is proof against a driver that filled it wrong. */
 	if (region_intersects(start + offset, len, IORESOURCE_SYSTEM_RAM,
-			      IORES_DESC_NONE) != REGION_DISJOINT)
+			      IORES_DESC_NONE) != REGION_DISJOINT ||
+	    firmware_ram(start + offset, len))
 		return -EINVAL;
 
 	*range = (struct mmio_phys){

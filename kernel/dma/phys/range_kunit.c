@@ -72,12 +72,14 @@ static int keep_end(unsigned long pfn, unsigned long count, void *end)
 	return 0;
 }
 
-/* The first byte after the last RAM of the machine. */
+/* The first byte after the last RAM of the machine, kept or not. */
 static phys_addr_t end_of_ram(struct kunit *test)
 {
 	phys_addr_t end = 0;
 
 	walk_system_ram_range(0, max_pfn, &end, keep_end);
+	for (unsigned int i = 0; i < edu_kept_count; i++)
+		end = max(end, edu_kept[i] + EDU_KEPT_BYTES);
 	KUNIT_ASSERT_GT(test, end, 2 * PAGE_SIZE);
 	return end;
 }

@@ -118,6 +118,8 @@ static int slot_get(struct dma_phys_map *map, phys_addr_t phys,
 	    ALIGN(map->size + (phys & dma_get_min_align_mask(dev) & align_mask),
 		  align_mask + 1) > swiotlb_max_mapping_size(dev))
 		return -E2BIG;
+	if (!dma_phys_in_direct_map(phys, map->size))
+		return -ERANGE;
 
 	trace_swiotlb_bounced(dev, phys_to_dma(dev, phys), map->size);
 	*attrs = dma_phys_attrs(map) | DMA_ATTR_NO_WARN;
