@@ -66,14 +66,17 @@ static void tell_mapped(const struct dma_phys_map *map, phys_addr_t phys)
  * Return: 0, or a negative errno, and @map stays empty:
  * * -EINVAL - a pointer is NULL; @map is not empty; no such direction or flag;
  *   the range is empty or wraps around; the device has no DMA mask; physical
- *   address 0 under an IOMMU
+ *   address 0 under an IOMMU; the device writes, is not coherent, and the range
+ *   shares a cache line with what lies beside it
  * * -ENODEV - no driver is bound to the device
- * * -ERANGE - the device cannot address the range, and it cannot be bounced
+ * * -ERANGE - the device cannot address the range, and it cannot be bounced:
+ *   there are no slots, or the range is not in the kernel's direct map
  * * -E2BIG - the range is larger than one bounce slot, or than all IOVA space
  * * -EAGAIN - bounce slots or IOVA space are used up
  * * -ENOMEM - no memory for IOMMU page tables
  * * -EOPNOTSUPP - the device's route cannot map memory, or not with the
- *   alignment that the device asks for
+ *   alignment that the device asks for; or the device is not coherent, and the
+ *   range not in the kernel's direct map
  */
 int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 		     enum dma_data_direction dir, u32 flags,

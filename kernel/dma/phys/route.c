@@ -71,6 +71,19 @@ bool dma_phys_route_records(const struct dma_phys_map *map)
 	return needs_cache_sync(map);
 }
 
+/* Whether the cache can be kept right for a range: 0 or -errno. */
+static int cache_check(const struct dma_phys_map *map, phys_addr_t phys,
+		       size_t len)
+{
+	/* A slot has its lines for itself. */
+	if (!needs_cache_sync(map) || map->flags & DMA_PHYS_BOUNCED)
+		return 0;
+	if (map->dir != DMA_TO_DEVICE &&
+	    dma_phys_shares_line(phys, len, dma_get_cache_alignment()))
+		return -EINVAL;
+	return dma_phys_in_direct_map(phys, len) ? 0 : -EOPNOTSUPP;
+}
+
 static void cache_for_device(const struct dma_phys_map *map, phys_addr_t phys,
 			     size_t len)
 {
@@ -104,19 +117,29 @@ static void cache_at_unmap(const struct dma_phys_map *map)
 
 /* Bounce slots. */
 
+/* Most bytes in one, 0 where none keeps the alignment that the device needs. */
+static size_t slot_most(struct device *dev)
+{
+	if (dma_get_min_align_mask(dev) >= IO_TLB_SIZE * IO_TLB_SEGSIZE - 1)
+		return 0;
+	return swiotlb_max_mapping_size(dev);
+}
+
 /* On success @map->undo is a slot that holds a copy of the range. */
 static int slot_get(struct dma_phys_map *map, phys_addr_t phys,
 		    unsigned int align_mask, unsigned long *attrs)
 {
 	struct device *dev = map->dev;
+	size_t most = slot_most(dev);
 	phys_addr_t slot;
 
 	if (!is_swiotlb_active(dev))
 		return -ERANGE;
-	if (map->size > swiotlb_max_mapping_size(dev) ||
-	    map->size - 1 > dma_get_seg_boundary(dev) ||
+	if (!most)
+		return -EOPNOTSUPP;
+	if (map->size > most || map->size - 1 > dma_get_seg_boundary(dev) ||
 	    ALIGN(map->size + (phys & dma_get_min_align_mask(dev) & align_mask),
-		  align_mask + 1) > swiotlb_max_mapping_size(dev))
+		  align_mask + 1) > most)
 		return -E2BIG;
 	if (!dma_phys_in_direct_map(phys, map->size))
 		return -ERANGE;
@@ -136,7 +159,7 @@ static int slot_get(struct dma_phys_map *map, phys_addr_t phys,
 struct dma_phys_limits dma_phys_slot_limits(struct device *dev)
 {
 	return (struct dma_phys_limits){
-		.max = swiotlb_max_mapping_size(dev),
+		.max = slot_most(dev) ?: 1,
 		.boundary = dma_get_seg_boundary(dev),
 		.align = dma_get_min_align_mask(dev),
 	};
@@ -179,12 +202,17 @@ static int direct_cpu(struct dma_phys_map *map, phys_addr_t phys)
 {
 	struct device *dev = map->dev;
 	dma_addr_t addr = phys_to_dma(dev, phys);
+	int err;
 
 	if (unlikely(is_swiotlb_force_bounce(dev) ||
 		     !reaches(dev, addr, map->size, true, 0) ||
 		     !one_window(dev, phys, map->size) ||
 		     dma_kmalloc_needs_bounce(dev, map->size, map->dir)))
 		return bounce_cpu(map, phys);
+
+	err = cache_check(map, phys, map->size);
+	if (err)
+		return err;
 
 	map->addr = addr;
 	map->undo = phys;
@@ -293,6 +321,18 @@ int dma_phys_link_start(struct dma_phys_map *map, phys_addr_t phys,
 	return 0;
 }
 
+/* A run goes on where the last one ended, in granules that are its own. */
+static bool link_fits(const struct dma_phys_map *map,
+		      const struct dma_phys_link *link, phys_addr_t phys,
+		      size_t len, size_t granule)
+{
+	dma_addr_t addr = link->state.addr + link->linked;
+	u64 astray = link->linked ? addr | phys : addr ^ phys;
+
+	return len && dma_phys_within(link->linked, len, map->size) &&
+	       !(astray & (granule - 1));
+}
+
 int dma_phys_link_run(struct dma_phys_map *map, struct dma_phys_link *link,
 		      phys_addr_t phys, size_t len)
 {
@@ -302,9 +342,12 @@ int dma_phys_link_run(struct dma_phys_map *map, struct dma_phys_link *link,
 	int err;
 
 	/* Address 0 cannot be told from «nothing is mapped» at unmap. */
-	if (!phys)
+	if (!phys || !link_fits(map, link, phys, len, granule))
 		return -EINVAL;
 
+	err = cache_check(map, phys, len);
+	if (err)
+		return err;
 	if (!(map->flags & DMA_PHYS_MANUAL_SYNC))
 		cache_for_device(map, phys, len);
 	err = iommu_map_nosync(domain, link->state.addr + link->linked - pad,
@@ -333,6 +376,10 @@ int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link)
 	size_t size;
 	int err;
 
+	/* Nothing is mapped at what is left of the IOVA. */
+	if (link->linked != map->size)
+		return -EINVAL;
+
 	link_span(link, iommu_granule(domain), link->linked, &start, &size);
 	err = iommu_sync_map(domain, start, size);
 	if (err)
@@ -349,10 +396,14 @@ void dma_phys_link_undo(struct dma_phys_map *map, struct dma_phys_link *link)
 	dma_addr_t start;
 	size_t size;
 
+	if (!dma_use_iova(&link->state))
+		return;
+
 	link_span(link, iommu_granule(domain), link->linked, &start, &size);
 	if (link->linked)
 		iommu_unmap(domain, start, size);
 	dma_iova_free(map->dev, &link->state);
+	*link = (struct dma_phys_link){};
 }
 
 bool dma_phys_can_link(const struct dma_phys_map *map, size_t *mask,

@@ -3,16 +3,19 @@
  * Tests of route.c: the route follows from facts, is written down, and is
  * undone from what was written.
  */
+#include <kunit/device.h>
 #include <linux/delay.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/iommu-dma.h>
+#include <linux/platform_device.h>
 #include <linux/random.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
 
 #include "edu_kunit.h"
+#include "internal.h"
 
 #define POISON	0x5a
 
@@ -161,13 +164,36 @@ static void bounce_keeps_alignment(struct kunit *test)
 }
 
 /* More alignment than the IOMMU has: refused, where the kernel would warn. */
-static void iommu_alignment_refused(struct kunit *test)
+static void h30_more_alignment_than_granule(struct kunit *test)
 {
 	struct cpu_phys range = edu_range(test, edu_pages(test, 0), PAGE_SIZE);
 
 	edu_need_iommu(test);
 	dma_set_min_align_mask(edu.dev, SZ_2M - 1);
 	edu_refuses(test, &range, DMA_TO_DEVICE, 0, -EOPNOTSUPP);
+}
+
+/* More than any slot keeps: the kernel would search all slots, in vain. */
+static void h30_more_alignment_than_slot(struct kunit *test)
+{
+	static const unsigned int masks[] = {
+		SZ_256K - 1, SZ_512K - 1, SZ_2M - 1, U32_MAX,
+	};
+	struct cpu_phys range = edu_range(test, edu_pages(test, 0), PAGE_SIZE);
+	size_t room;
+
+	edu_force_bounce(test);
+	for (int i = 0; i < ARRAY_SIZE(masks); i++) {
+		dma_set_min_align_mask(edu.dev, masks[i]);
+		edu_refuses(test, &range, DMA_TO_DEVICE, 0, -EOPNOTSUPP);
+		room = dma_phys_vec_room(edu.dev, 3, PAGE_SIZE);
+		KUNIT_EXPECT_GE(test, room, 6);
+	}
+
+	/* The last one that works. */
+	dma_set_min_align_mask(edu.dev, SZ_128K - 1);
+	dma_phys_unmap(edu_map(test, phys_to_virt(range.addr), PAGE_SIZE,
+			       DMA_TO_DEVICE, 0));
 }
 
 /* As many maps of @len bytes as there is room for, then what comes of one more. */
@@ -406,6 +432,134 @@ static void h17_untrusted_mmio(struct kunit *test)
 	dma_phys_unmap(map);
 }
 
+/* An IOVA for two pages at @phys, in which nothing is linked yet. */
+static struct dma_phys_map link_start(struct kunit *test, phys_addr_t phys,
+				      struct dma_phys_link *link)
+{
+	struct dma_phys_map map = {
+		.dev = edu.dev,
+		.size = 2 * PAGE_SIZE,
+		.dir = DMA_TO_DEVICE,
+	};
+
+	edu_need_iommu(test);
+	KUNIT_ASSERT_EQ(test, dma_phys_link_start(&map, phys, link), 0);
+	return map;
+}
+
+/* A run has its place in the allocation: no other, none twice, none beyond. */
+static void h18_link_stays_inside(struct kunit *test)
+{
+	phys_addr_t phys = virt_to_phys(edu_pages(test, 3));
+	struct dma_phys_link link;
+	struct dma_phys_map map = link_start(test, phys, &link);
+	dma_addr_t addr = link.state.addr;
+
+#define REFUSED(phys, len) \
+	KUNIT_EXPECT_EQ(test, dma_phys_link_run(&map, &link, phys, len), -EINVAL)
+	REFUSED(phys, 2 * PAGE_SIZE + 1);
+	REFUSED(phys, SIZE_MAX);
+	REFUSED(phys, 0);
+	REFUSED(phys + 1, PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, edu_translate(addr), 0);
+
+	KUNIT_EXPECT_EQ(test, dma_phys_link_run(&map, &link, phys, PAGE_SIZE),
+			0);
+	KUNIT_EXPECT_EQ(test, dma_phys_link_end(&map, &link), -EINVAL);
+	REFUSED(phys + 4 * PAGE_SIZE, PAGE_SIZE + 1);
+	REFUSED(phys + 4 * PAGE_SIZE, SIZE_MAX);
+	REFUSED(phys + 4 * PAGE_SIZE + 512, 512);
+	KUNIT_EXPECT_EQ(test, edu_translate(addr + PAGE_SIZE), 0);
+
+	/* Half a granule is the last run: the other half is not its own. */
+	KUNIT_EXPECT_EQ(test, dma_phys_link_run(&map, &link,
+						phys + 4 * PAGE_SIZE, 512), 0);
+	REFUSED(phys + 6 * PAGE_SIZE, 512);
+	REFUSED(phys + 6 * PAGE_SIZE + 512, 512);
+#undef REFUSED
+	KUNIT_EXPECT_EQ(test, edu_translate(addr), phys);
+	KUNIT_EXPECT_EQ(test, edu_translate(addr + PAGE_SIZE),
+			phys + 4 * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, edu_translate(addr + 2 * PAGE_SIZE), 0);
+	dma_phys_link_undo(&map, &link);
+	KUNIT_EXPECT_EQ(test, edu_translate(addr), 0);
+	KUNIT_EXPECT_EQ(test, edu_translate(addr + PAGE_SIZE), 0);
+}
+
+/* What is undone has no state, and is not undone again. */
+static void h18_link_undone_twice(struct kunit *test)
+{
+	static const struct dma_phys_link nothing;
+	phys_addr_t phys = virt_to_phys(edu_pages(test, 1));
+	struct dma_phys_link link, other;
+	struct dma_phys_map map = link_start(test, phys, &link);
+
+	KUNIT_EXPECT_EQ(test, dma_phys_link_run(&map, &link, phys,
+						2 * PAGE_SIZE), 0);
+	dma_phys_link_undo(&map, &link);
+	KUNIT_EXPECT_MEMEQ(test, &link, &nothing, sizeof(link));
+
+	/* The next one may get the same IOVA: it is not its predecessor's. */
+	map = link_start(test, phys, &other);
+	KUNIT_EXPECT_EQ(test, dma_phys_link_run(&map, &other, phys,
+						2 * PAGE_SIZE), 0);
+	dma_phys_link_undo(&map, &link);
+	KUNIT_EXPECT_EQ(test, edu_translate(other.state.addr), phys);
+	dma_phys_link_undo(&map, &other);
+}
+
+/* A copy of a handle is found out, as long as nobody else has its IOVA. */
+static void h18_unmapped_twice(struct kunit *test)
+{
+	u8 *buf = edu_pages(test, 1);
+	struct dma_phys_map *map, copy;
+
+	edu_need_iommu(test);
+	map = edu_map(test, buf, 2 * PAGE_SIZE, DMA_TO_DEVICE, 0);
+	copy = *map;
+	dma_phys_unmap(map);
+	KUNIT_EXPECT_TRUE(test, edu_empty(map));
+	dma_phys_unmap(map);
+	dma_phys_unmap(&copy);
+	KUNIT_EXPECT_TRUE(test, edu_empty(&copy));
+}
+
+/*
+ * Beside what the device writes must be nothing in its cache lines. Where the
+ * architecture has no device but coherent ones, the rule is all there is.
+ */
+static void h28_shared_cache_lines(struct kunit *test)
+{
+	static const struct { u64 addr, len; bool shares; } cases[] = {
+		{ 0, 64, false }, { 0, 128, false }, { 4096, 4096, false },
+		{ 64, 64, false }, { 0, 63, true }, { 1, 64, true },
+		{ 1, 63, true }, { 32, 64, true }, { 32, 32, true },
+		{ 0, 96, true }, { U64_MAX - 63, 64, false },
+	};
+	struct cpu_phys range = edu_range(test, edu_low_page(test), PAGE_SIZE);
+
+	for (int i = 0; i < ARRAY_SIZE(cases); i++)
+		KUNIT_EXPECT_EQ_MSG(test,
+				    dma_phys_shares_line(cases[i].addr,
+							 cases[i].len, 64),
+				    cases[i].shares, "%llx+%llx",
+				    cases[i].addr, cases[i].len);
+	KUNIT_EXPECT_FALSE(test, dma_phys_shares_line(7, 7, 1));
+
+	dev_assign_dma_coherent(edu.dev, false);
+	if (dev_is_dma_coherent(edu.dev) ||
+	    edu_route(range.addr, range.len) == DMA_PHYS_BOUNCE)
+		return;
+	range.len--;
+	edu_refuses(test, &range, DMA_FROM_DEVICE, 0, -EINVAL);
+	edu_refuses(test, &range, DMA_BIDIRECTIONAL, DMA_PHYS_MANUAL_SYNC,
+		    -EINVAL);
+	range.addr++;
+	edu_refuses(test, &range, DMA_FROM_DEVICE, 0, -EINVAL);
+	dma_phys_unmap(edu_map(test, phys_to_virt(range.addr), range.len,
+			       DMA_TO_DEVICE, 0));
+}
+
 /* Random bytes in all slots that are free, as a busy machine has there. */
 static void soil_slots(struct kunit *test)
 {
@@ -513,10 +667,12 @@ static void iommu_beyond_physical(struct kunit *test)
 	dma_phys_unmap(map);
 }
 
-/* Device memory that is no peer's, read and written by the device. */
-static void mmio_bytes_move(struct kunit *test)
+/*
+ * Device memory that is no peer's, at 0x2000 of the lender's, read and written
+ * by the device.
+ */
+static void move_mmio(struct kunit *test, struct mmio_phys mmio)
 {
-	struct mmio_phys mmio = edu_mmio(test, 0x2000, EDU_BUF);
 	struct dma_phys_map *map = edu_handle(test);
 	u8 *out = edu_pages(test, 0), *in = edu_pages(test, 0);
 	int route = edu_mmio_route(mmio.addr, mmio.len);
@@ -549,6 +705,71 @@ static void mmio_bytes_move(struct kunit *test)
 	dma_phys_unmap(map);
 	map = edu_map(test, in, EDU_BUF, DMA_FROM_DEVICE, 0);
 	expect_arrives(test, map, in, out);
+}
+
+static void mmio_bytes_move(struct kunit *test)
+{
+	move_mmio(test, edu_mmio(test, 0x2000, EDU_BUF));
+}
+
+static void put_platform_device(void *pdev)
+{
+	platform_device_unregister(pdev);
+}
+
+/*
+ * What dma_map_resource() is for: a DMA engine feeds the FIFO of a device that
+ * is on no bus, and of which it knows a resource.
+ */
+static void platform_fifo(struct kunit *test)
+{
+	struct resource res = DEFINE_RES_MEM_NAMED(0, EDU_BUF, "fifo");
+	struct platform_device *pdev;
+	struct mmio_phys range;
+	int err;
+
+	edu_need_lender(test);
+	res.start = pci_resource_start(edu.lender, EDU_LENDER_BAR) + 0x2000;
+	res.end = res.start + EDU_BUF - 1;
+	pdev = platform_device_register_simple("dma_phys_fifo",
+					       PLATFORM_DEVID_NONE, &res, 1);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(pdev));
+	err = kunit_add_action_or_reset(test, put_platform_device, pdev);
+	KUNIT_ASSERT_EQ(test, err, 0);
+
+	err = mmio_phys_from_resource(platform_get_resource(pdev, IORESOURCE_MEM,
+							    0),
+				      0, EDU_BUF, &range);
+	KUNIT_ASSERT_EQ(test, err, 0);
+	move_mmio(test, range);
+}
+
+/* The same for a device that no bus, and so no IOMMU, serves. */
+static void mmio_without_iommu(struct kunit *test)
+{
+	struct device *dev = kunit_device_register(test, "dma-phys-engine");
+	struct mmio_phys range = edu_mmio(test, 0x2000, EDU_BUF);
+	struct dma_phys_map *map = edu_handle(test);
+	u64 mask = DMA_BIT_MASK(64);
+	int err;
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(dev));
+	dev->dma_mask = &mask;
+	err = dma_phys_map_mmio(dev, &range, DMA_TO_DEVICE, 0, map);
+	if (is_swiotlb_force_bounce(dev)) {
+		KUNIT_EXPECT_EQ(test, err, -EOPNOTSUPP);
+	} else {
+		KUNIT_EXPECT_EQ(test, err, 0);
+		KUNIT_EXPECT_EQ(test, map->route, DMA_PHYS_DIRECT);
+		KUNIT_EXPECT_EQ(test, map->addr, range.addr);
+		dma_phys_unmap(map);
+
+		mask = DMA_BIT_MASK(20);
+		err = dma_phys_map_mmio(dev, &range, DMA_TO_DEVICE, 0, map);
+		KUNIT_EXPECT_EQ(test, err, -ERANGE);
+	}
+	KUNIT_EXPECT_TRUE(test, edu_empty(map));
+	dev->dma_mask = NULL;
 }
 
 /* Forced bouncing leaves device memory no way. */
@@ -777,13 +998,14 @@ static struct kunit_case route_cases[] = {
 	KUNIT_CASE(bounce_where_out_of_reach),
 	KUNIT_CASE(direct_up_to_the_limit),
 	KUNIT_CASE(bounce_keeps_alignment),
-	KUNIT_CASE(iommu_alignment_refused),
 	KUNIT_CASE(slots_used_up),
 	KUNIT_CASE(iova_used_up),
 	KUNIT_CASE(iommu_beyond_physical),
 	KUNIT_CASE(untrusted_part_of_page),
 	KUNIT_CASE(untrusted_failure_keeps_no_slot),
 	KUNIT_CASE(mmio_bytes_move),
+	KUNIT_CASE(platform_fifo),
+	KUNIT_CASE(mmio_without_iommu),
 	KUNIT_CASE(mmio_is_never_bounced),
 	KUNIT_CASE(ops_are_called),
 	KUNIT_CASE(ops_are_told_attributes),
@@ -801,6 +1023,12 @@ static struct kunit_case route_cases[] = {
 	KUNIT_CASE(h11_bounce_then_ops),
 	KUNIT_CASE(h16_address_zero),
 	KUNIT_CASE(h17_untrusted_mmio),
+	KUNIT_CASE(h18_link_stays_inside),
+	KUNIT_CASE(h18_link_undone_twice),
+	KUNIT_CASE(h18_unmapped_twice),
+	KUNIT_CASE(h28_shared_cache_lines),
+	KUNIT_CASE(h30_more_alignment_than_granule),
+	KUNIT_CASE(h30_more_alignment_than_slot),
 	KUNIT_CASE(nothing_leaked),
 	{ }
 };
