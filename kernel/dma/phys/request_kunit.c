@@ -504,6 +504,47 @@ static void peer_bytes_move(struct kunit *test)
 	}
 }
 
+/*
+ * h27: what the pages were is in the vec. The request has other pages when it
+ * is unmapped, and the peer's are gone.
+ */
+static void h27_kind_is_kept(struct kunit *test)
+{
+	u8 *peer = peer_pages(test), *buf = edu_pages(test, 3);
+	struct dma_phys_vec *vec = vec_empty(test, ROOM), *old;
+	int route = peer_route(peer), err;
+	struct request *rq;
+	struct bio *bio;
+	dma_addr_t addr;
+
+	if (route < 0)
+		kunit_skip(test, "no route to the peer on this boot (%d)", route);
+
+	rq = request(test, REQ_OP_DRV_OUT);
+	bio = add(test, rq, peer, peer_pieces, ARRAY_SIZE(peer_pieces));
+	err = dma_phys_vec_map_request(edu.dev, rq, 0, vec);
+	KUNIT_ASSERT_EQ(test, err, 0);
+	addr = vec->segments[0].addr;
+
+	/* Memory where the peer's pages were, and the other way round. */
+	for (int i = 0; i < ARRAY_SIZE(peer_pieces); i++)
+		bio->bi_io_vec[i].bv_page = virt_to_page(buf);
+	KUNIT_EXPECT_EQ(test, vec->kind, DMA_PHYS_MMIO);
+	KUNIT_EXPECT_EQ(test, dma_phys_vec_sync_for_cpu(vec, 0, vec->size), 0);
+	dma_phys_vec_unmap(vec);
+	KUNIT_EXPECT_TRUE(test, vec_is_empty(vec));
+	if (route == DMA_PHYS_IOMMU)
+		KUNIT_EXPECT_EQ(test, edu_translate(addr), 0);
+
+	old = map(test, rq);
+	KUNIT_EXPECT_EQ(test, old->kind, DMA_PHYS_CPU);
+	for (int i = 0; i < ARRAY_SIZE(peer_pieces); i++)
+		bio->bi_io_vec[i].bv_page = virt_to_page(peer);
+	KUNIT_EXPECT_EQ(test, dma_phys_vec_sync_for_cpu(old, 0, old->size), 0);
+	dma_phys_vec_unmap(old);
+	KUNIT_EXPECT_TRUE(test, vec_is_empty(old));
+}
+
 /* Half of it in memory, half in a peer: no one route. */
 static void memory_and_peer_are_refused(struct kunit *test)
 {
@@ -533,6 +574,7 @@ static struct kunit_case request_cases[] = {
 	KUNIT_CASE(h19_state_is_new),
 	KUNIT_CASE(atomic_context),
 	KUNIT_CASE(peer_bytes_move),
+	KUNIT_CASE(h27_kind_is_kept),
 	KUNIT_CASE(memory_and_peer_are_refused),
 	KUNIT_CASE(nothing_leaked),
 	{ }
