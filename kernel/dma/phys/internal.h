@@ -44,7 +44,8 @@ unsigned long dma_phys_attrs(const struct dma_phys_map *map);
 
 /*
  * Reach a range of map->size bytes at @phys: choose the route, do what it
- * takes, and fill in addr, undo, route and flags. All else in @map is set.
+ * takes, and fill in addr, undo, route and flags. All else in @map is set. On
+ * failure its route is the one that was tried, for who watches.
  */
 int dma_phys_route_cpu(struct dma_phys_map *map, phys_addr_t phys);
 int dma_phys_route_mmio(struct dma_phys_map *map, phys_addr_t phys, u32 peer);

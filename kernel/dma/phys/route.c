@@ -177,6 +177,7 @@ static int bounce_cpu(struct dma_phys_map *map, phys_addr_t phys)
 	unsigned long attrs;
 	int err;
 
+	map->route = DMA_PHYS_BOUNCE;
 	err = slot_get(map, phys, 0, &attrs);
 	if (err)
 		return err;
@@ -191,7 +192,6 @@ static int bounce_cpu(struct dma_phys_map *map, phys_addr_t phys)
 		return -ERANGE;
 	}
 
-	map->route = DMA_PHYS_BOUNCE;
 	cache_at_map(map, map->undo);
 	return 0;
 }
@@ -204,6 +204,7 @@ static int direct_cpu(struct dma_phys_map *map, phys_addr_t phys)
 	dma_addr_t addr = phys_to_dma(dev, phys);
 	int err;
 
+	map->route = DMA_PHYS_DIRECT;
 	if (unlikely(is_swiotlb_force_bounce(dev) ||
 		     !reaches(dev, addr, map->size, true, 0) ||
 		     !one_window(dev, phys, map->size) ||
@@ -216,7 +217,6 @@ static int direct_cpu(struct dma_phys_map *map, phys_addr_t phys)
 
 	map->addr = addr;
 	map->undo = phys;
-	map->route = DMA_PHYS_DIRECT;
 	cache_at_map(map, phys);
 	return 0;
 }
@@ -227,6 +227,7 @@ static int direct_mmio(struct dma_phys_map *map, phys_addr_t phys)
 	unsigned long attrs = DMA_ATTR_MMIO;
 	dma_addr_t addr;
 
+	map->route = DMA_PHYS_DIRECT;
 	/* Forced bouncing keeps devices to the slots: no other way is left. */
 	if (is_swiotlb_force_bounce(dev))
 		return -EOPNOTSUPP;
@@ -244,7 +245,6 @@ static int direct_mmio(struct dma_phys_map *map, phys_addr_t phys)
 		return -ERANGE;
 
 	map->addr = addr;
-	map->route = DMA_PHYS_DIRECT;
 	return 0;
 }
 
@@ -455,6 +455,7 @@ static int iommu_cpu(struct dma_phys_map *map, phys_addr_t phys)
 	unsigned long attrs;
 	int err;
 
+	map->route = DMA_PHYS_IOMMU;
 	if (likely(!((phys | map->size) & (granule - 1))) ||
 	    (!untrusted(dev) &&
 	     !dma_kmalloc_needs_bounce(dev, map->size, map->dir))) {
@@ -478,6 +479,7 @@ static int iommu_mmio(struct dma_phys_map *map, phys_addr_t phys)
 {
 	struct iommu_domain *domain = iommu_get_dma_domain(map->dev);
 
+	map->route = DMA_PHYS_IOMMU;
 	/* Nothing can bounce, and the whole granule would be exposed. */
 	if (untrusted(map->dev) &&
 	    (phys | map->size) & (iommu_granule(domain) - 1))
@@ -574,6 +576,7 @@ phys_addr_t dma_phys_route_phys(const struct dma_phys_map *map)
 static int ops_map(struct dma_phys_map *map, const struct dma_map_ops *ops,
 		   phys_addr_t phys)
 {
+	map->route = DMA_PHYS_OPS;
 	if (!ops->map_phys)
 		return -EOPNOTSUPP;
 
@@ -581,8 +584,6 @@ static int ops_map(struct dma_phys_map *map, const struct dma_map_ops *ops,
 				  dma_phys_attrs(map) | DMA_ATTR_NO_WARN);
 	if (map->addr == DMA_MAPPING_ERROR)
 		return map->kind == DMA_PHYS_MMIO ? -EOPNOTSUPP : -EAGAIN;
-
-	map->route = DMA_PHYS_OPS;
 	return 0;
 }
 
@@ -625,12 +626,12 @@ int dma_phys_route_cpu(struct dma_phys_map *map, phys_addr_t phys)
 
 static int bus_mmio(struct dma_phys_map *map, dma_addr_t addr)
 {
+	map->route = DMA_PHYS_BUS;
 	if (!reaches(map->dev, addr, map->size, false,
 		     DMA_ATTR_MMIO | DMA_ATTR_CC_SHARED))
 		return -ERANGE;
 
 	map->addr = addr;
-	map->route = DMA_PHYS_BUS;
 	return 0;
 }
 

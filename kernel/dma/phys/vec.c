@@ -303,7 +303,13 @@ static int map_part(struct dma_phys_vec *vec,
 	map.route = DMA_PHYS_NONE;
 	err = way ? dma_phys_route_via(&map, addr, way) :
 		    dma_phys_route_cpu(&map, addr);
-	return err ?: add_part(vec, limits, &map);
+	if (!err)
+		return add_part(vec, limits, &map);
+
+	/* For who watches: a vec that failed has the route that was tried. */
+	if (vec->route == DMA_PHYS_NONE)
+		vec->route = map.route;
+	return err;
 }
 
 /* A run that is too large for one bounce slot takes several. */
@@ -312,6 +318,7 @@ static int map_run(struct dma_phys_vec *vec,
 		   struct dma_phys_run run, const struct dma_phys_way *way)
 {
 	struct dma_phys_limits slot;
+	u8 route = vec->route;
 	int err;
 
 	if (run.len & PIECE_BOUNCED)
@@ -325,6 +332,7 @@ static int map_run(struct dma_phys_vec *vec,
 	    dma_phys_most_segments(&slot, 0, run.len) > vec->room)
 		return err;
 
+	vec->route = route;
 	do {
 		size_t n = dma_phys_cut(&slot, run.addr, run.len);
 
@@ -386,6 +394,7 @@ static int link_runs(struct dma_phys_vec *vec, struct source src,
 
 	if (!source_run(&src, &run))
 		return -EINVAL;
+	vec->route = DMA_PHYS_IOMMU;
 	err = dma_phys_link_start(map, run.addr, &link);
 	if (err)
 		return err;
@@ -402,8 +411,6 @@ static int link_runs(struct dma_phys_vec *vec, struct source src,
 		err = dma_phys_link_end(map, &link);
 	if (err)
 		dma_phys_link_undo(map, &link);
-	else
-		vec->route = DMA_PHYS_IOMMU;
 	return err;
 }
 
