@@ -9,11 +9,13 @@
 #include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
 #include <linux/errno.h>
+#include <linux/jump_label.h>
 
 #include "tile.h"
 
 struct dma_phys_peer;
 struct page;
+struct seq_file;
 
 /* In dma_phys_map.flags, beside the caller's: @undo is a bounce slot. */
 #define DMA_PHYS_BOUNCED	BIT(7)
@@ -105,5 +107,60 @@ int dma_phys_peer_way(struct dma_phys_peer *peer, struct device *dev,
 		      struct dma_phys_way *way);
 int dma_phys_page_way(struct page *page, struct device *dev,
 		      struct dma_phys_way *way);
+
+/*
+ * debug.c is told: of what was mapped, or failed to be, while it is on; then it
+ * gives the handle an id. Of what is unmapped where the handle has one.
+ */
+#ifdef CONFIG_DMA_PHYS_DEBUG
+DECLARE_STATIC_KEY_FALSE(dma_phys_debug_key);
+
+static inline bool dma_phys_debug_on(void)
+{
+	return static_branch_unlikely(&dma_phys_debug_key);
+}
+
+bool __dma_phys_debug_unmap(u32 id, unsigned long caller);
+void __dma_phys_debug_unmapped(u32 id, bool undone);
+#else
+static inline bool dma_phys_debug_on(void)
+{
+	return false;
+}
+
+static inline bool __dma_phys_debug_unmap(u32 id, unsigned long caller)
+{
+	return true;
+}
+
+static inline void __dma_phys_debug_unmapped(u32 id, bool undone)
+{
+}
+#endif
+
+void dma_phys_debug_map(struct dma_phys_map *map, phys_addr_t phys, int err,
+			unsigned long caller);
+void dma_phys_debug_vec(struct dma_phys_vec *vec, phys_addr_t phys, int err,
+			unsigned long caller);
+
+/*
+ * Whether what has this id is still to be undone: not by a copy of its handle,
+ * nor after its driver has gone. If so, it is told how that ended.
+ */
+static inline bool dma_phys_debug_unmap(u32 id, unsigned long caller)
+{
+	return likely(!id) || __dma_phys_debug_unmap(id, caller);
+}
+
+static inline void dma_phys_debug_unmapped(u32 id, bool undone)
+{
+	if (unlikely(id))
+		__dma_phys_debug_unmapped(id, undone);
+}
+
+/* As its files in debugfs. */
+void dma_phys_debug_enable(bool enable);
+int dma_phys_debug_maps_show(struct seq_file *m, void *unused);
+int dma_phys_debug_counters_show(struct seq_file *m, void *unused);
 
 #endif /* _KERNEL_DMA_PHYS_INTERNAL_H */

@@ -7,6 +7,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
 #include <linux/export.h>
+#include <linux/instruction_pointer.h>
 #include <linux/kmsan.h>
 #include <trace/events/dma.h>
 
@@ -99,6 +100,8 @@ int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 
 	err = dma_phys_route_cpu(&new, range->addr);
 	trace_dma_phys_map(&new, range->addr, err);
+	if (dma_phys_debug_on())
+		dma_phys_debug_map(&new, range->addr, err, _RET_IP_);
 	if (err)
 		return err;
 
@@ -161,6 +164,8 @@ int dma_phys_map_mmio(struct device *dev, const struct mmio_phys *range,
 
 	err = dma_phys_route_mmio(&new, range->addr, range->peer);
 	trace_dma_phys_map(&new, range->addr, err);
+	if (dma_phys_debug_on())
+		dma_phys_debug_map(&new, range->addr, err, _RET_IP_);
 	if (err)
 		return err;
 
@@ -235,6 +240,21 @@ int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
 }
 EXPORT_SYMBOL_GPL(dma_phys_sync_for_device);
 
+static void unmap(struct dma_phys_map *map)
+{
+	unsigned long attrs = dma_phys_attrs(map);
+	bool undone = dma_phys_route_undo(map);
+
+	trace_dma_phys_unmap(map, undone);
+	if (undone) {
+		trace_dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
+				     attrs);
+		debug_dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
+				     attrs);
+	}
+	dma_phys_debug_unmapped(map->id, undone);
+}
+
 /**
  * dma_phys_unmap() - undo a map
  * @map: the handle; empty afterwards
@@ -248,21 +268,11 @@ EXPORT_SYMBOL_GPL(dma_phys_sync_for_device);
  */
 void dma_phys_unmap(struct dma_phys_map *map)
 {
-	unsigned long attrs;
-	bool undone;
-
 	if (!map || !map->dev)
 		return;
 
-	attrs = dma_phys_attrs(map);
-	undone = dma_phys_route_undo(map);
-	trace_dma_phys_unmap(map, undone);
-	if (undone) {
-		trace_dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
-				     attrs);
-		debug_dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
-				     attrs);
-	}
+	if (dma_phys_debug_unmap(map->id, _RET_IP_))
+		unmap(map);
 	*map = (struct dma_phys_map){};
 }
 EXPORT_SYMBOL_GPL(dma_phys_unmap);

@@ -18,6 +18,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
 #include <linux/export.h>
+#include <linux/instruction_pointer.h>
 #include <linux/kmsan.h>
 #include <linux/overflow.h>
 #include <linux/pci-p2pdma.h>
@@ -511,9 +512,18 @@ static void tell_kmsan(struct source src, const struct dma_phys_vec *vec)
 		kmsan_handle_dma(run.addr, run.len, vec->dir);
 }
 
+static phys_addr_t first_byte(struct source src)
+{
+	struct dma_phys_run run = {};
+
+	source_run(&src, &run);
+	return run.addr;
+}
+
 /* All that mapping is, once the ranges are known to be good. */
 static int vec_map(struct dma_phys_vec *new, const struct source *src,
-		   const struct dma_phys_way *way, struct dma_phys_vec *vec)
+		   const struct dma_phys_way *way, struct dma_phys_vec *vec,
+		   unsigned long caller)
 {
 	struct dma_phys_limits limits = limits_of(new->dev);
 	struct dma_phys_map all = part(new, new->size);
@@ -526,12 +536,23 @@ static int vec_map(struct dma_phys_vec *new, const struct source *src,
 		err = map_runs(new, *src, &limits, way);
 
 	trace_dma_phys_vec_map(new, err);
+	if (dma_phys_debug_on())
+		dma_phys_debug_vec(new, first_byte(*src), err, caller);
 	if (err)
 		return err;
 	tell_kmsan(*src, new);
 	tell_mapped(new, way);
 	*vec = *new;
 	return 0;
+}
+
+/* Ranges that are good, but to which there is no way. */
+static int no_way(struct dma_phys_vec *new, int err)
+{
+	trace_dma_phys_vec_map(new, err);
+	if (dma_phys_debug_on())
+		dma_phys_debug_vec(new, 0, err, 0);
+	return err;
 }
 
 static int check(struct device *dev, enum dma_data_direction dir, u32 flags,
@@ -625,7 +646,7 @@ int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 		    check_add_overflow(new.size, ranges[i].len, &new.size))
 			return -EINVAL;
 
-	return vec_map(&new, &src, NULL, vec);
+	return vec_map(&new, &src, NULL, vec, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_map_cpu);
 
@@ -672,13 +693,12 @@ int dma_phys_vec_map_mmio(struct device *dev, const struct mmio_phys *ranges,
 
 	if (ranges[0].peer) {
 		peer = dma_phys_peer_get(ranges[0].peer);
-		if (!peer)
-			return -ENODEV;
-		err = dma_phys_peer_way(peer, dev, &way);
+		err = peer ? dma_phys_peer_way(peer, dev, &way) : -ENODEV;
 	}
 
 	new.undo = (uintptr_t)peer;
-	err = err ?: vec_map(&new, &src, &way, vec);
+	err = err ? no_way(&new, err) :
+		    vec_map(&new, &src, &way, vec, _RET_IP_);
 	if (err && peer)
 		dma_phys_peer_put(peer);
 	return err;
@@ -717,7 +737,8 @@ static int request_kind(struct device *dev, struct source src,
 }
 
 static int map_block(struct device *dev, struct request *rq, u32 flags,
-		     const struct source *src, struct dma_phys_vec *vec)
+		     const struct source *src, struct dma_phys_vec *vec,
+		     unsigned long caller)
 {
 	struct dma_phys_way way = {};
 	struct dma_phys_vec new;
@@ -729,8 +750,10 @@ static int map_block(struct device *dev, struct request *rq, u32 flags,
 
 	new = vec_new(dev, vec, DMA_PHYS_CPU, rq_dma_dir(rq), flags);
 	err = request_kind(dev, *src, &new, &way);
-	return err ?: vec_map(&new, src,
-			      new.kind == DMA_PHYS_MMIO ? &way : NULL, vec);
+	return err ? no_way(&new, err) :
+		     vec_map(&new, src,
+			     new.kind == DMA_PHYS_MMIO ? &way : NULL, vec,
+			     caller);
 }
 
 /**
@@ -765,7 +788,7 @@ int dma_phys_vec_map_request(struct device *dev, struct request *rq, u32 flags,
 	} else {
 		return -EINVAL;
 	}
-	return map_block(dev, rq, flags, &src, vec);
+	return map_block(dev, rq, flags, &src, vec, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_map_request);
 
@@ -789,7 +812,7 @@ int dma_phys_vec_map_integrity(struct device *dev, struct request *rq,
 	if (!rq || !rq->bio || !blk_integrity_rq(rq) || !bio_integrity(rq->bio))
 		return -EINVAL;
 	source_bio(&src, rq->bio);
-	return map_block(dev, rq, flags, &src, vec);
+	return map_block(dev, rq, flags, &src, vec, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_map_integrity);
 #endif /* CONFIG_BLOCK */
@@ -867,6 +890,18 @@ int dma_phys_vec_sync_for_device(struct dma_phys_vec *vec, size_t offset,
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_sync_for_device);
 
+static void unmap(struct dma_phys_vec *vec)
+{
+	bool undone = undo(vec);
+
+	if (undone)
+		tell_unmapped(vec);
+	trace_dma_phys_vec_unmap(vec, undone ? 0 : -ENODEV);
+	if (vec->undo)
+		dma_phys_peer_put((void *)(uintptr_t)vec->undo);
+	dma_phys_debug_unmapped(vec->id, undone);
+}
+
 /**
  * dma_phys_vec_unmap() - undo a vec
  * @vec: the vec; empty afterwards, with its storage
@@ -877,17 +912,11 @@ EXPORT_SYMBOL_GPL(dma_phys_vec_sync_for_device);
  */
 void dma_phys_vec_unmap(struct dma_phys_vec *vec)
 {
-	bool undone;
-
 	if (!vec || !vec->dev)
 		return;
 
-	undone = undo(vec);
-	if (undone)
-		tell_unmapped(vec);
-	trace_dma_phys_vec_unmap(vec, undone ? 0 : -ENODEV);
-	if (vec->undo)
-		dma_phys_peer_put((void *)(uintptr_t)vec->undo);
+	if (dma_phys_debug_unmap(vec->id, _RET_IP_))
+		unmap(vec);
 	*vec = (struct dma_phys_vec){
 		.segments = vec->segments,
 		.room = vec->room,
