@@ -14,6 +14,7 @@
 #include "tile.h"
 
 struct dma_phys_peer;
+struct fault_attr;
 struct page;
 struct seq_file;
 
@@ -162,5 +163,17 @@ static inline void dma_phys_debug_unmapped(u32 id, bool undone)
 void dma_phys_debug_enable(bool enable);
 int dma_phys_debug_maps_show(struct seq_file *m, void *unused);
 int dma_phys_debug_counters_show(struct seq_file *m, void *unused);
+
+/* Whether the step that comes next is to fail, instead of being done. */
+#ifdef CONFIG_FAIL_DMA_PHYS
+extern struct fault_attr dma_phys_fault;
+
+bool dma_phys_fail(void);
+#else
+static inline bool dma_phys_fail(void)
+{
+	return false;
+}
+#endif
 
 #endif /* _KERNEL_DMA_PHYS_INTERNAL_H */

@@ -60,7 +60,7 @@ struct dma_phys_peer *dma_phys_peer_get(u32 id)
 	struct dma_phys_peer *peer;
 
 	guard(rcu)();
-	peer = xa_load(&peers, id);
+	peer = dma_phys_fail() ? NULL : xa_load(&peers, id);
 	return peer && percpu_ref_tryget_live(&peer->ref) ? peer : NULL;
 }
 
@@ -97,6 +97,8 @@ static int way_of(enum pci_p2pdma_map_type type,
 		  struct p2pdma_provider *provider, struct dma_phys_way *way)
 {
 	way->peer = true;
+	if (dma_phys_fail())
+		return -EREMOTEIO;
 	switch (type) {
 	case PCI_P2PDMA_MAP_BUS_ADDR:
 		way->route = DMA_PHYS_BUS;
@@ -179,7 +181,7 @@ static int peer_enter(struct pci_dev *owner, int bar,
 	struct dma_phys_peer *peer;
 	int err;
 
-	peer = kzalloc_obj(*peer);
+	peer = dma_phys_fail() ? NULL : kzalloc_obj(*peer);
 	if (!peer)
 		return -ENOMEM;
 
@@ -189,12 +191,14 @@ static int peer_enter(struct pci_dev *owner, int bar,
 	peer->provider = provider;
 	peer->bar = bar;
 
-	err = percpu_ref_init(&peer->ref, peer_released, 0, GFP_KERNEL);
+	err = dma_phys_fail() ? -ENOMEM :
+	      percpu_ref_init(&peer->ref, peer_released, 0, GFP_KERNEL);
 	if (err)
 		goto err_free;
 
 	/* 1 says that ids began anew: one that is in use is still skipped. */
-	err = xa_alloc_cyclic(&peers, &peer->id, NULL, xa_limit_32b,
+	err = dma_phys_fail() ? -ENOMEM :
+	      xa_alloc_cyclic(&peers, &peer->id, NULL, xa_limit_32b,
 			      &peers_next, GFP_KERNEL);
 	if (err < 0)
 		goto err_ref;

@@ -47,7 +47,7 @@ static enum dma_phys_route route_of(struct device *dev,
 static bool reaches(struct device *dev, dma_addr_t addr, size_t size,
 		    bool is_ram, unsigned long attrs)
 {
-	return addr + size - 1 >= addr &&
+	return addr + size - 1 >= addr && !dma_phys_fail() &&
 	       dma_capable(dev, addr, size, is_ram, attrs);
 }
 
@@ -146,7 +146,8 @@ static int slot_get(struct dma_phys_map *map, phys_addr_t phys,
 
 	trace_swiotlb_bounced(dev, phys_to_dma(dev, phys), map->size);
 	*attrs = dma_phys_attrs(map) | DMA_ATTR_NO_WARN;
-	slot = swiotlb_tbl_map_single(dev, phys, map->size, align_mask,
+	slot = dma_phys_fail() ? (phys_addr_t)DMA_MAPPING_ERROR :
+	       swiotlb_tbl_map_single(dev, phys, map->size, align_mask,
 				      map->dir, attrs);
 	if (slot == (phys_addr_t)DMA_MAPPING_ERROR)
 		return -EAGAIN;
@@ -314,7 +315,8 @@ int dma_phys_link_start(struct dma_phys_map *map, phys_addr_t phys,
 		return -EOPNOTSUPP;
 	if (map->size > iommu_limit(dev, domain))
 		return -E2BIG;
-	if (!dma_iova_try_alloc(dev, &link->state, phys, map->size))
+	if (dma_phys_fail() ||
+	    !dma_iova_try_alloc(dev, &link->state, phys, map->size))
 		return -EAGAIN;
 
 	link->linked = 0;
@@ -350,7 +352,8 @@ int dma_phys_link_run(struct dma_phys_map *map, struct dma_phys_link *link,
 		return err;
 	if (!(map->flags & DMA_PHYS_MANUAL_SYNC))
 		cache_for_device(map, phys, len);
-	err = iommu_map_nosync(domain, link->state.addr + link->linked - pad,
+	err = dma_phys_fail() ? -ENOMEM :
+	      iommu_map_nosync(domain, link->state.addr + link->linked - pad,
 			       phys - pad, ALIGN(len + pad, granule),
 			       iommu_prot(map), GFP_ATOMIC);
 	if (err)
@@ -381,7 +384,7 @@ int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link)
 		return -EINVAL;
 
 	link_span(link, iommu_granule(domain), link->linked, &start, &size);
-	err = iommu_sync_map(domain, start, size);
+	err = dma_phys_fail() ? -ENOMEM : iommu_sync_map(domain, start, size);
 	if (err)
 		return iommu_errno(err);
 
@@ -580,7 +583,8 @@ static int ops_map(struct dma_phys_map *map, const struct dma_map_ops *ops,
 	if (!ops->map_phys)
 		return -EOPNOTSUPP;
 
-	map->addr = ops->map_phys(map->dev, phys, map->size, map->dir,
+	map->addr = dma_phys_fail() ? DMA_MAPPING_ERROR :
+		    ops->map_phys(map->dev, phys, map->size, map->dir,
 				  dma_phys_attrs(map) | DMA_ATTR_NO_WARN);
 	if (map->addr == DMA_MAPPING_ERROR)
 		return map->kind == DMA_PHYS_MMIO ? -EOPNOTSUPP : -EAGAIN;

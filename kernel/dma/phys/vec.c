@@ -131,7 +131,7 @@ static bool source_run(struct source *src, struct dma_phys_run *run)
 
 static bool full(const struct dma_phys_vec *vec)
 {
-	return vec->count + vec->pieces >= vec->room;
+	return vec->count + vec->pieces >= vec->room || dma_phys_fail();
 }
 
 static struct dma_phys_segment *piece(const struct dma_phys_vec *vec, size_t i)
@@ -152,6 +152,8 @@ static int add_segments(struct dma_phys_vec *vec,
 			const struct dma_phys_limits *limits, dma_addr_t addr,
 			size_t len)
 {
+	if (dma_phys_fail())
+		return -ENOSPC;
 	return dma_phys_append(vec->segments, &vec->count,
 			       vec->room - vec->pieces, limits, addr, len) ?
 	       0 : -ENOSPC;

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Steps that fail because a person wants to see it: fail_dma_phys= at boot, or
+ * fail_dma_phys/ in debugfs, as Documentation/fault-injection describes.
+ */
+#include <linux/debugfs.h>
+#include <linux/err.h>
+#include <linux/errno.h>
+#include <linux/fault-inject.h>
+#include <linux/init.h>
+#include <linux/moduleparam.h>
+
+#include "internal.h"
+
+DECLARE_FAULT_ATTR(dma_phys_fault);
+
+bool dma_phys_fail(void)
+{
+	return should_fail(&dma_phys_fault, 1);
+}
+
+static int fault_set(const char *value, const struct kernel_param *param)
+{
+	return setup_fault_attr(&dma_phys_fault, (char *)value) ? 0 : -EINVAL;
+}
+
+static const struct kernel_param_ops fault_ops = { .set = fault_set };
+
+#undef MODULE_PARAM_PREFIX
+#define MODULE_PARAM_PREFIX ""
+core_param_cb(fail_dma_phys, &fault_ops, NULL, 0);
+
+static int __init fault_init(void)
+{
+	return PTR_ERR_OR_ZERO(fault_create_debugfs_attr("fail_dma_phys", NULL,
+							 &dma_phys_fault));
+}
+late_initcall(fault_init);
