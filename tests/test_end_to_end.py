@@ -344,7 +344,7 @@ class Boot:
                      for name, size in (("a", 512), ("b", 4096))]
             machine = vm.MACHINES[self.machine]
             guest = vm.VM(kernel, machine, devices=vm.nvme(machine, disks),
-                          name=f"nvme-{self}")
+                          append="dma_phys.debug=1", name=f"nvme-{self}")
             with attempt(found, "boot"), guest:
                 self._whole_list(guest, disks, found)
             with attempt(found, "image"):
@@ -375,6 +375,8 @@ class Boot:
         with attempt(found, "last look"):
             guest.sh(f"unbind {names[0]}; unbind {names[1]}")
             assert guest.last_look() == []
+            if self.flavour == "debug":
+                nothing_left(guest)
 
 
 class attempt:
@@ -410,6 +412,17 @@ def kernel_driver_writes(guest, names, disks):
             written = image.read(KERNEL_WROTE)
         assert hashlib.sha256(written).hexdigest() == said.split()[0]
         disk.expect(at, written)
+
+
+def nothing_left(guest):
+    """The kernel has watched all maps: they are undone, each once."""
+    assert guest.sh("cat $DEBUG/dma_phys/enable") == "1"
+    counters = dict(line.rsplit(" ", 1) for line in
+                    guest.sh("cat $DEBUG/dma_phys/counters").splitlines())
+    assert int(counters["unmaps"]) > 0
+    assert [counters[name] for name in ("live", "left", "refused")] == ["0"] * 3
+    guest.sh("echo 0 >$DEBUG/dma_phys/enable")
+    assert guest.sh("cat $DEBUG/dma_phys/enable") == "0"
 
 
 def kernel_driver_agrees(guest, names, disks):

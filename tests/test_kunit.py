@@ -25,6 +25,18 @@ DEBUG_ROUTES = ["direct", "bounce", "intel-lazy", "p2p-bus"]
 # The suite that leaks on purpose, where it is told to.
 LEAK = "dma_phys_leak"
 LEAK_ON = "dma_phys_kunit.leak=1"
+# What it leaks: a map, and a vec of two segments.
+LEAKED = 3
+
+# Of what only the kernel that reports has.
+DEBUG_ONLY = {"dma_phys_debug", "dma_phys_fault"}
+
+# The suite that lets steps fail, and how it lets allocations fail as well:
+# dma-debug gives up for good where one of its own does.
+FAULT = "dma_phys_fault"
+FAULT_ON = "dma_phys_kunit.fail_nth=1 dma_debug=off dma_phys.debug=1 " \
+    "fail_dma_phys=7,0,0,-1"
+FAULT_ROUTES = ["bounce", "intel-strict", "p2p-bus"]
 
 
 
@@ -55,15 +67,50 @@ class Boot:
     def run(self, kernel):
         """({(suite, case): (status, log)}, complaints, where the log is)"""
         machine = vm.MACHINES[self.machine]
-        leak = LEAK_ON if self.glob == LEAK else ""
+        leak = self.glob == LEAK
+        # What leaks on purpose is for dma-debug to report.
+        more = LEAK_ON if leak else "dma_phys.debug=1"
         with vm.VM(kernel, machine, devices=vm.edu(machine),
                    append=f"kunit.enable=1 kunit.autorun=1 "
-                          f"kunit.filter_glob={self.glob} {leak} "
+                          f"kunit.filter_glob={self.glob} {more} "
                           f"{kept(machine)}",
                    name=f"kunit-{self.glob.strip('*.')}-{self}") as guest:
             complaints = guest.last_look(expected_errors=1 if leak else 0)
         return (_cases(kernel, guest.console()),
                 complaints + guest.reports(), guest.where())
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultBoot:
+    """One boot that lets every allocation of the suite FAULT fail in turn.
+
+    What may fail is said through debugfs, so the suite does not run before.
+    """
+
+    flavour: str
+    machine: str
+
+    def __str__(self):
+        return f"{self.flavour}-{self.machine}"
+
+    def run(self, kernel):
+        """({(suite, case): (status, log)}, complaints, where the log is)"""
+        machine = vm.MACHINES[self.machine]
+        with vm.VM(kernel, machine, devices=vm.edu(machine),
+                   append=f"kunit.enable=1 kunit.filter_glob={FAULT} "
+                          f"{FAULT_ON}", name=f"fault-{self}") as guest:
+            guest.sh("cd $DEBUG && echo 0 >failslab/verbose && "
+                     "echo 0 >fail_page_alloc/verbose && "
+                     "echo 0 >fail_page_alloc/min-order && "
+                     "echo N >fail_page_alloc/ignore-gfp-wait && "
+                     "echo N >failslab/ignore-gfp-wait")
+            guest.sh(f"echo run >$DEBUG/kunit/{FAULT}/run", timeout=900)
+            results = guest.sh(f"cat $DEBUG/kunit/{FAULT}/results")
+            complaints = guest.last_look()
+            if guest.sh("cat $DEBUG/fail_dma_phys/interval") != "7":
+                complaints.append("fail_dma_phys= was not heeded")
+        return (_cases(kernel, results), complaints + guest.reports(),
+                guest.where())
 
 
 def _cases(kernel, console):
@@ -148,18 +195,27 @@ BOOTS = [Boot("base", route, "*dma_phys*") for route in ROUTES] \
 EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_dma_phys*"
 EXAMPLE_BOOTS = [Boot("base", "direct", EXAMPLES),
                  Boot("debug", "direct", EXAMPLES)]
-LEAK_BOOT = Boot("debug", "direct", LEAK)
+LEAK_BOOTS = [Boot("debug", "direct", LEAK),
+              Boot("debug", "intel-lazy", LEAK)]
+FAULT_BOOTS = [FaultBoot("debug", route) for route in FAULT_ROUTES]
 
 
-@pytest.mark.parametrize("suite,case", CASES)
-@pytest.mark.parametrize("boot", BOOTS, ids=str)
-def test_case(booted, boot, suite, case):
-    cases, _, log = booted(boot)
+def outcome(found, suite, case):
+    """A test that is a case of a suite."""
+    cases, _, log = found
     status, said = cases.get((suite, case), ("DID_NOT_RUN", log))
     if status == "SKIPPED":
         pytest.skip(said)
     if status != "SUCCESS":
         pytest.fail(f"{status}\n{said}", pytrace=False)
+
+
+@pytest.mark.parametrize("boot,suite,case", [
+    pytest.param(boot, suite, case, id=f"{boot}-{suite}-{case}")
+    for boot in BOOTS for suite, case in CASES
+    if boot.flavour == "debug" or suite not in DEBUG_ONLY])
+def test_case(booted, boot, suite, case):
+    outcome(booted(boot), suite, case)
 
 
 @pytest.mark.parametrize("boot", BOOTS, ids=str)
@@ -198,14 +254,28 @@ def test_sources_promise_something():
     assert _c_cases() and _rust_cases() and _examples()
 
 
-@pytest.mark.parametrize("boot", [LEAK_BOOT], ids=str)
+@pytest.mark.parametrize("suite,case",
+                         [case for case in CASES if case[0] == FAULT])
+@pytest.mark.parametrize("boot", FAULT_BOOTS, ids=lambda boot: f"{boot}-all")
+def test_every_allocation_fails(booted, boot, suite, case):
+    outcome(booted(boot), suite, case)
+
+
+@pytest.mark.parametrize("boot", FAULT_BOOTS, ids=lambda boot: f"{boot}-all")
+def test_kernel_log_with_faults_is_clean(booted, boot):
+    _, complaints, log = booted(boot)
+    assert not complaints, "\n".join([*complaints, log])
+
+
+@pytest.mark.parametrize("boot", LEAK_BOOTS, ids=str)
 def test_leak_is_reported(booted, boot):
-    """A mapping leaked on purpose: this one report, and no other."""
+    """Mappings leaked on purpose: this one report, and no other."""
     cases, complaints, log = booted(boot)
     assert {status for status, _ in cases.values()} == {"SUCCESS"}, cases
     kinds = [re.sub(r"^\[.*?\] (DMA-API: |WARNING: |Call Trace:).*", r"\1", line)
              for line in complaints if not line.endswith("Mapped at:")]
     assert sorted(kinds) == ["Call Trace:", "DMA-API: ", "WARNING: "], \
         "\n".join([*complaints, log])
-    assert "device driver has pending DMA allocations while released" in \
-        next(line for line in complaints if "DMA-API: " in line)
+    said = next(line for line in complaints if "DMA-API: " in line)
+    assert "device driver has pending DMA allocations while released" in said
+    assert f"[count={LEAKED}]" in said

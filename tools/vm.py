@@ -241,7 +241,7 @@ REPORT = re.compile("|".join([
 # Said at every boot, and no complaint.
 INFORMATION = re.compile("|".join([
     r"DMA-API: preallocated \d+ debug entries",
-    r"DMA-API: debugging enabled by kernel config",
+    r"DMA-API: debugging (enabled by kernel config|disabled on kernel command)",
     r"DMA-API: dma_debug_entry pool grown",
     r"WARNING: See https?://",
 ]))
@@ -461,6 +461,9 @@ class VM:
         leaks = self.ask("leaks").out
         if leaks:
             found.append("kmemleak: " + leaks)
+        maps = self.ask("live_maps").out
+        if maps:
+            found.append("dma_phys: still mapped: " + maps)
         errors = self.ask("dma_errors").out or "0"
         if int(errors) != expected_errors:
             found.append(f"DMA-API: {errors} errors counted, "

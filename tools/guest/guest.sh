@@ -91,6 +91,12 @@ leaks() {
 	cat $DEBUG/kmemleak
 }
 
+# live_maps: what CONFIG_DMA_PHYS_DEBUG, where it is on, knows to be mapped
+live_maps() {
+	[ -e $DEBUG/dma_phys/maps ] || return 0
+	cat $DEBUG/dma_phys/maps
+}
+
 # dma_errors: how many errors DMA-API debugging has counted
 dma_errors() {
 	[ -e $DEBUG/dma-api/error_count ] || return 0

@@ -12,7 +12,7 @@
 #include <linux/string.h>
 #include <linux/swiotlb.h>
 
-#include "edu_kunit.h"
+#include "vec_kunit.h"
 
 /* For the suite dma_phys_leak: set dma_phys_kunit.leak=1 to run it. */
 #undef MODULE_PARAM_PREFIX
@@ -20,9 +20,6 @@
 static bool leak;
 module_param(leak, bool, 0);
 MODULE_PARM_DESC(leak, "Leak a map on purpose, for dma-debug to report");
-
-/* In memory that nobody has written yet. */
-#define POISON	0x5a
 
 static bool untouched(const u8 *p, size_t len)
 {
@@ -629,11 +626,19 @@ static struct kunit_suite map_suite = {
 };
 
 /*
- * The driver detaches with a map alive: dma-debug must know of the map, and
- * say so. The kernel warns then, as it should, so no ordinary boot runs this.
+ * The driver detaches with a map alive, and a vec of two segments, which an
+ * IOMMU has at one IOVA: dma-debug must know of all three, and say so. The
+ * kernel warns then, as it should, so no ordinary boot runs this.
  */
 static void leak_is_reported(struct kunit *test)
 {
+	unsigned int max = dma_get_max_seg_size(edu.dev);
+	struct dma_phys_vec *vec = vec_empty(test, ROOM);
+	u8 *buf = edu_pages(test, 2);
+	struct cpu_phys ranges[] = {
+		edu_range(test, buf + 2 * PAGE_SIZE, PAGE_SIZE),
+		edu_range(test, buf, PAGE_SIZE),
+	};
 	struct dma_phys_map *map;
 
 	if (!leak)
@@ -644,11 +649,22 @@ static void leak_is_reported(struct kunit *test)
 			       "the kernel has warned before: boot with this suite alone");
 
 	map = edu_map(test, edu_pages(test, 0), 1234, DMA_FROM_DEVICE, 0);
+	dma_set_max_seg_size(edu.dev, PAGE_SIZE);
+	KUNIT_ASSERT_EQ(test, dma_phys_vec_map_cpu(edu.dev, ranges, 2,
+						   DMA_FROM_DEVICE, 0, vec), 0);
+	dma_set_max_seg_size(edu.dev, max);
+	KUNIT_ASSERT_EQ(test, vec->count, 2);
+	if (vec->route == DMA_PHYS_IOMMU)
+		KUNIT_EXPECT_EQ(test, vec->segments[1].addr,
+				vec->segments[0].addr + PAGE_SIZE);
+
 	edu_unbind();
 	KUNIT_EXPECT_TRUE(test, test_taint(TAINT_WARN));
 	edu_expect_warning();
 	dma_phys_unmap(map);
+	dma_phys_vec_unmap(vec);
 	KUNIT_EXPECT_TRUE(test, edu_empty(map));
+	KUNIT_EXPECT_TRUE(test, vec_is_empty(vec));
 	edu_bind(test);
 }
 
