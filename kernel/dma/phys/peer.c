@@ -47,8 +47,9 @@ struct dma_phys_peer {
 	int bar;
 };
 
+/* Peers come and go under the mutex; it is not held while one is waited for. */
 static DEFINE_XARRAY_ALLOC1(peers);
-static DEFINE_MUTEX(peers_register);
+static DEFINE_MUTEX(peers_lock);
 static u32 peers_next;
 
 /* Of all peers: a user may outlive the peer that it attached to. */
@@ -137,6 +138,18 @@ static void peer_released(struct percpu_ref *ref)
 	complete(&peer->gone);
 }
 
+static bool user_attached(const struct dma_phys_peer_user *user)
+{
+	return user->node.next;
+}
+
+/* As it was before: it may be attached again, elsewhere in memory too. */
+static void user_remove(struct dma_phys_peer_user *user)
+{
+	list_del(&user->node);
+	user->node = (struct list_head){};
+}
+
 /*
  * Tell each user once. A user belongs to the core until its callback has
  * returned: dma_phys_peer_detach() waits for that.
@@ -145,21 +158,21 @@ static void peer_revoke(struct dma_phys_peer *peer)
 {
 	struct dma_phys_peer_user *user;
 
-	spin_lock(&users_lock);
+	spin_lock_irq(&users_lock);
 	peer->leaving = true;
 	while ((user = list_first_entry_or_null(&peer->users, typeof(*user),
 						node))) {
-		list_del_init(&user->node);
+		user_remove(user);
 		user->told_by = current;
-		spin_unlock(&users_lock);
+		spin_unlock_irq(&users_lock);
 
 		user->revoke(user);
 
-		spin_lock(&users_lock);
+		spin_lock_irq(&users_lock);
 		user->told_by = NULL;
 		wake_up_all(&users_told);
 	}
-	spin_unlock(&users_lock);
+	spin_unlock_irq(&users_lock);
 }
 
 /* devres runs this before it takes the provider away: that came first. */
@@ -167,7 +180,8 @@ static void peer_leave(void *data)
 {
 	struct dma_phys_peer *peer = data;
 
-	xa_cmpxchg(&peers, peer->id, peer, NULL, 0);
+	scoped_guard(mutex, &peers_lock)
+		xa_erase(&peers, peer->id);
 	percpu_ref_kill(&peer->ref);
 	peer_revoke(peer);
 	wait_for_completion(&peer->gone);
@@ -203,10 +217,16 @@ static int peer_enter(struct pci_dev *owner, int bar,
 	if (err < 0)
 		goto err_ref;
 
-	/* Found by others only now that it knows its id. */
-	xa_store(&peers, peer->id, peer, GFP_KERNEL);
-	return devm_add_action_or_reset(&owner->dev, peer_leave, peer);
+	err = devm_add_action(&owner->dev, peer_leave, peer);
+	if (err)
+		goto err_id;
 
+	/* Found by others only now that all is set, in the place kept for it. */
+	xa_store(&peers, peer->id, peer, GFP_KERNEL);
+	return 0;
+
+err_id:
+	xa_erase(&peers, peer->id);
 err_ref:
 	percpu_ref_exit(&peer->ref);
 err_free:
@@ -246,7 +266,7 @@ int dma_phys_peer_register(struct pci_dev *owner, int bar)
 	if (!owner->dev.driver)
 		return -ENODEV;
 
-	guard(mutex)(&peers_register);
+	guard(mutex)(&peers_lock);
 	if (peer_of(owner, bar))
 		return -EEXIST;
 
@@ -282,12 +302,11 @@ void dma_phys_peer_unregister(struct pci_dev *owner, int bar)
 		return;
 
 	/* Of two who try at once, one finds the action, and runs it. */
-	scoped_guard(mutex, &peers_register) {
+	scoped_guard(mutex, &peers_lock) {
 		peer = peer_of(owner, bar);
 		if (!peer || devm_remove_action_nowarn(&owner->dev, peer_leave,
 						       peer))
 			return;
-		xa_erase(&peers, peer->id);
 	}
 	peer_leave(peer);
 }
@@ -300,15 +319,21 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_unregister);
  *
  * For who holds maps of a peer's ranges for longer than a transfer: without it
  * the owner's removal waits for as long as they are held. Attach first, then
- * map. The callback runs at most once, in process context, when new maps fail
- * already; it undoes all maps of the peer that @user stands for, or sees to it
- * that they are undone soon, and may sleep. It may run before this returns.
- * @user stays in place until dma_phys_peer_detach() has returned.
+ * map. When the peer leaves, the callback runs once, in process context, after
+ * those of users that attached earlier. It undoes all maps of the peer that
+ * @user stands for, or sees to it that they are undone soon, and may sleep. A map
+ * that begins after the callback fails with -ENODEV; one that is being made
+ * meanwhile may succeed, so the callback takes the lock under which @user maps.
+ * It may run before this returns, and holds the owner's device lock where the
+ * owner's driver detaches.
  *
- * Context: Process, atomic or not.
+ * @user stays in place until dma_phys_peer_detach() has returned, and may then
+ * be attached again.
+ *
+ * Context: Any.
  * Return: 0, or a negative errno:
- * * -EINVAL - the range belongs to no peer, @user has no callback or is attached
- *   already, or a pointer is NULL
+ * * -EINVAL - the range belongs to no peer, @user has no callback, is attached
+ *   already or is being told, or a pointer is NULL
  * * -ENODEV - the peer is gone, or is leaving
  */
 int dma_phys_peer_attach(const struct mmio_phys *range,
@@ -324,16 +349,13 @@ int dma_phys_peer_attach(const struct mmio_phys *range,
 	if (!peer)
 		return -ENODEV;
 
-	scoped_guard(spinlock, &users_lock) {
-		if (user->told_by || (user->node.next &&
-				      !list_empty(&user->node))) {
+	scoped_guard(spinlock_irqsave, &users_lock) {
+		if (user_attached(user) || user->told_by)
 			err = -EINVAL;
-		} else if (peer->leaving) {
+		else if (peer->leaving)
 			err = -ENODEV;
-		} else {
-			INIT_LIST_HEAD(&user->node);
+		else
 			list_add_tail(&user->node, &peer->users);
-		}
 	}
 	dma_phys_peer_put(peer);
 	return err;
@@ -343,7 +365,7 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_attach);
 /* Whether its callback has returned, or is what asks. */
 static bool user_is_told(struct dma_phys_peer_user *user)
 {
-	guard(spinlock)(&users_lock);
+	guard(spinlock_irq)(&users_lock);
 	return !user->told_by || user->told_by == current;
 }
 
@@ -353,7 +375,8 @@ static bool user_is_told(struct dma_phys_peer_user *user)
  *
  * When this returns the callback will not run, and does not run on another CPU;
  * @user may be freed, unless this was called by its own callback. Does nothing
- * where @user is not attached, or was told already.
+ * where @user is NULL, is not attached, or was told already. The caller holds no
+ * lock that the callback takes.
  *
  * Context: Process, may sleep for as long as the callback runs.
  */
@@ -362,9 +385,9 @@ void dma_phys_peer_detach(struct dma_phys_peer_user *user)
 	if (!user)
 		return;
 
-	scoped_guard(spinlock, &users_lock)
-		if (user->node.next)
-			list_del_init(&user->node);
+	scoped_guard(spinlock_irq, &users_lock)
+		if (user_attached(user))
+			user_remove(user);
 	wait_event(users_told, user_is_told(user));
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_detach);
