@@ -11,6 +11,7 @@
 #include <linux/workqueue.h>
 
 #include "edu_kunit.h"
+#include "vec_kunit.h"
 
 #define BAR	EDU_LENDER_BAR
 
@@ -287,19 +288,34 @@ static void waits_for_maps(struct kunit *test, const struct mmio_phys *range,
 	edu_refuses_mmio(test, range, DMA_TO_DEVICE, -ENODEV);
 }
 
+/* A peer that every machine has a route to: the device's own BAR, lent. */
+static struct mmio_phys own(struct kunit *test, u64 offset, size_t len)
+{
+	struct mmio_phys range = {};
+
+	edu_set_mask(DMA_BIT_MASK(64));
+	if (mmio_phys_from_bar(edu.pdev, 0, offset, len, &range)) {
+		KUNIT_ASSERT_EQ(test, edu_lend(test, edu.pdev, 0), 0);
+		KUNIT_ASSERT_EQ(test, mmio_phys_from_bar(edu.pdev, 0, offset,
+							 len, &range), 0);
+	}
+	return range;
+}
+
+static void map_own(struct kunit *test, const struct mmio_phys *range,
+		    struct dma_phys_map *map)
+{
+	KUNIT_ASSERT_EQ(test, dma_phys_map_mmio(edu.dev, range, DMA_TO_DEVICE,
+						0, map), 0);
+}
+
 static void taking_back_waits(struct kunit *test)
 {
 	struct dma_phys_map *maps[] = { edu_handle(test), edu_handle(test) };
-	struct mmio_phys range;
+	struct mmio_phys range = own(test, 0, PAGE_SIZE);
 
-	edu_set_mask(DMA_BIT_MASK(64));
-	KUNIT_ASSERT_EQ(test, edu_lend(test, edu.pdev, 0), 0);
-	KUNIT_ASSERT_EQ(test, mmio_phys_from_bar(edu.pdev, 0, 0, PAGE_SIZE,
-						 &range), 0);
 	for (int i = 0; i < ARRAY_SIZE(maps); i++)
-		KUNIT_ASSERT_EQ(test, dma_phys_map_mmio(edu.dev, &range,
-							DMA_TO_DEVICE, 0,
-							maps[i]), 0);
+		map_own(test, &range, maps[i]);
 	waits_for_maps(test, &range, maps[0], maps[1], take_own_back);
 }
 
@@ -333,6 +349,430 @@ static void references_are_dropped(struct kunit *test)
 	dma_phys_peer_unregister(edu.lender, BAR);
 }
 
+/**
+ * struct listener - somebody who is told when a peer leaves
+ * @user: as it is attached
+ * @lock: held while @map is made and undone
+ * @range: what is mapped
+ * @map: given up when told
+ * @vec: given up when told
+ * @detach: for the test that detaches in another thread
+ * @other: for the test that attaches another one meanwhile
+ * @entered: completed by the callback, ...
+ * @proceed: ...which then waits for this
+ * @told: how often it was told
+ * @turn: after how many others
+ * @left: the callback is about to return, ...
+ * @left_before: ...and had when dma_phys_peer_detach() returned
+ * @err: what mapping, attaching itself and attaching another said meanwhile
+ */
+struct listener {
+	struct dma_phys_peer_user user;
+	struct mutex lock;			/* map, vec */
+	struct mmio_phys range;
+	struct dma_phys_map *map;
+	struct dma_phys_vec *vec;
+	struct work_struct detach;
+	struct listener *other;
+	struct completion entered;
+	struct completion proceed;
+	int told;
+	int turn;
+	bool left;
+	bool left_before;
+	int err[3];
+};
+
+static atomic_t turns;
+
+static struct listener *told(struct dma_phys_peer_user *user)
+{
+	struct listener *self = container_of(user, struct listener, user);
+
+	self->told++;
+	self->turn = atomic_fetch_inc(&turns);
+	return self;
+}
+
+static void gives_up(struct dma_phys_peer_user *user)
+{
+	struct listener *self = told(user);
+
+	scoped_guard(mutex, &self->lock) {
+		dma_phys_unmap(self->map);
+		dma_phys_vec_unmap(self->vec);
+	}
+	complete(&self->entered);
+}
+
+static void lingers(struct dma_phys_peer_user *user)
+{
+	struct listener *self = told(user);
+
+	complete(&self->entered);
+	wait_for_completion(&self->proceed);
+	msleep(100);
+	WRITE_ONCE(self->left, true);
+}
+
+static void detaches_itself(struct dma_phys_peer_user *user)
+{
+	dma_phys_peer_detach(&told(user)->user);
+}
+
+static void tries_again(struct dma_phys_peer_user *user)
+{
+	struct listener *self = told(user);
+
+	self->err[0] = dma_phys_map_mmio(edu.dev, &self->range, DMA_TO_DEVICE, 0,
+					 self->map);
+	self->err[1] = dma_phys_peer_attach(&self->range, user);
+	self->err[2] = dma_phys_peer_attach(&self->range, &self->other->user);
+}
+
+static void detach_it(struct work_struct *work)
+{
+	struct listener *self = container_of(work, struct listener, detach);
+
+	dma_phys_peer_detach(&self->user);
+	self->left_before = READ_ONCE(self->left);
+}
+
+static void stop_listening(void *user)
+{
+	dma_phys_peer_detach(user);
+}
+
+static struct listener *listener(struct kunit *test,
+				 void (*revoke)(struct dma_phys_peer_user *user))
+{
+	struct listener *self = kunit_kzalloc(test, sizeof(*self), GFP_KERNEL);
+	int err;
+
+	KUNIT_ASSERT_NOT_NULL(test, self);
+	self->user.revoke = revoke;
+	self->map = edu_handle(test);
+	mutex_init(&self->lock);
+	init_completion(&self->entered);
+	init_completion(&self->proceed);
+	INIT_WORK(&self->detach, detach_it);
+	err = kunit_add_action(test, stop_listening, &self->user);
+	KUNIT_ASSERT_EQ(test, err, 0);
+	return self;
+}
+
+static struct listener *attached(struct kunit *test,
+				 void (*revoke)(struct dma_phys_peer_user *user),
+				 const struct mmio_phys *range)
+{
+	struct listener *self = listener(test, revoke);
+
+	self->range = *range;
+	KUNIT_ASSERT_EQ(test, dma_phys_peer_attach(range, &self->user), 0);
+	return self;
+}
+
+/* A hang is a failure, and not yet the end. */
+static bool ends(struct work_struct *work)
+{
+	for (int i = 0; i < 1000 && work_busy(work); i++)
+		msleep(20);
+	return !work_busy(work);
+}
+
+/* @end comes to its end: @self has given up what it waits for. */
+static void leaves(struct kunit *test, work_func_t end, struct listener *self)
+{
+	struct work_struct work;
+
+	INIT_WORK_ONSTACK(&work, end);
+	queue_work(system_dfl_wq, &work);
+	KUNIT_EXPECT_TRUE(test, ends(&work));
+	KUNIT_EXPECT_EQ(test, self->told, 1);
+
+	scoped_guard(mutex, &self->lock) {
+		KUNIT_EXPECT_TRUE(test, edu_empty(self->map));
+		dma_phys_unmap(self->map);
+		dma_phys_vec_unmap(self->vec);
+	}
+	flush_work(&work);
+	destroy_work_on_stack(&work);
+}
+
+static void h25_told_once_in_order(struct kunit *test)
+{
+	struct mmio_phys range = own(test, 0, PAGE_SIZE);
+	struct listener *them[5];
+
+	for (int i = 0; i < ARRAY_SIZE(them); i++)
+		them[i] = attached(test, gives_up, &range);
+	atomic_set(&turns, 0);
+	dma_phys_peer_unregister(edu.pdev, 0);
+	for (int i = 0; i < ARRAY_SIZE(them); i++) {
+		KUNIT_EXPECT_EQ(test, them[i]->told, 1);
+		KUNIT_EXPECT_EQ(test, them[i]->turn, i);
+	}
+
+	/* The next peer at this BAR is none of theirs... */
+	range = own(test, 0, PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, &them[2]->user), 0);
+	dma_phys_peer_unregister(edu.pdev, 0);
+	dma_phys_peer_unregister(edu.pdev, 0);
+
+	/* ...but of who has attached again. */
+	for (int i = 0; i < ARRAY_SIZE(them); i++)
+		KUNIT_EXPECT_EQ(test, them[i]->told, i == 2 ? 2 : 1);
+}
+
+/* Two peers: one leaves, and only its users are told. */
+static void h25_others_are_not_told(struct kunit *test)
+{
+	struct mmio_phys mine = own(test, 0, PAGE_SIZE);
+	struct mmio_phys its = lent(test, 0, PAGE_SIZE);
+	struct listener *one = attached(test, gives_up, &mine);
+	struct listener *two = attached(test, gives_up, &its);
+
+	dma_phys_peer_unregister(edu.pdev, 0);
+	KUNIT_EXPECT_EQ(test, one->told, 1);
+	KUNIT_EXPECT_EQ(test, two->told, 0);
+	dma_phys_peer_unregister(edu.lender, BAR);
+	KUNIT_EXPECT_EQ(test, one->told, 1);
+	KUNIT_EXPECT_EQ(test, two->told, 1);
+}
+
+static void h25_map_given_up(struct kunit *test)
+{
+	struct mmio_phys range = own(test, 0, PAGE_SIZE);
+	struct listener *self = attached(test, gives_up, &range);
+
+	map_own(test, &range, self->map);
+	leaves(test, take_own_back, self);
+}
+
+static void h25_vec_given_up(struct kunit *test)
+{
+	struct mmio_phys ranges[] = {
+		own(test, 0x1000, 0x200), own(test, 0x3000, 0x400),
+	};
+	struct listener *self = attached(test, gives_up, &ranges[0]);
+
+	self->vec = vec_empty(test, ROOM);
+	KUNIT_ASSERT_EQ(test, dma_phys_vec_map_mmio(edu.dev, ranges,
+						    ARRAY_SIZE(ranges),
+						    DMA_TO_DEVICE, 0,
+						    self->vec), 0);
+	leaves(test, take_own_back, self);
+	KUNIT_EXPECT_TRUE(test, vec_is_empty(self->vec));
+	KUNIT_EXPECT_EQ(test, dma_phys_vec_map_mmio(edu.dev, ranges,
+						    ARRAY_SIZE(ranges),
+						    DMA_TO_DEVICE, 0,
+						    self->vec), -ENODEV);
+	KUNIT_EXPECT_TRUE(test, vec_is_empty(self->vec));
+}
+
+/* The owner's driver detaches: devres tells. */
+static void h25_owner_need_not_ask(struct kunit *test)
+{
+	struct mmio_phys range = lent(test, 0, PAGE_SIZE);
+	struct dma_phys_map *map = map_lent(test, &range, DMA_TO_DEVICE);
+	struct listener *self = attached(test, gives_up, &range);
+
+	self->map = map;
+	leaves(test, release_lender, self);
+}
+
+static void h25_no_map_while_told(struct kunit *test)
+{
+	struct mmio_phys range = own(test, 0, PAGE_SIZE);
+	struct listener *self = attached(test, tries_again, &range);
+
+	self->other = listener(test, gives_up);
+	dma_phys_peer_unregister(edu.pdev, 0);
+	KUNIT_EXPECT_EQ(test, self->told, 1);
+	KUNIT_EXPECT_EQ(test, self->err[0], -ENODEV);
+	KUNIT_EXPECT_EQ(test, self->err[1], -ENODEV);
+	KUNIT_EXPECT_EQ(test, self->err[2], -ENODEV);
+	KUNIT_EXPECT_EQ(test, self->other->told, 0);
+}
+
+static void attach_arguments(struct kunit *test)
+{
+	struct mmio_phys range = own(test, 0, PAGE_SIZE), none = range;
+	struct listener *self = listener(test, gives_up);
+	struct listener *deaf = listener(test, NULL);
+
+	none.peer = 0;
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(NULL, &self->user), -EINVAL);
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&none, &self->user), -EINVAL);
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, NULL), -EINVAL);
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, &deaf->user),
+			-EINVAL);
+	none.peer = range.peer + 1;
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&none, &self->user), -ENODEV);
+
+	/* Nothing of that attached anybody. */
+	dma_phys_peer_detach(NULL);
+	dma_phys_peer_detach(&self->user);
+	dma_phys_peer_unregister(edu.pdev, 0);
+	KUNIT_EXPECT_EQ(test, self->told, 0);
+}
+
+static void h25_attached_twice(struct kunit *test)
+{
+	struct mmio_phys range = own(test, 0, PAGE_SIZE);
+	struct listener *first = attached(test, gives_up, &range);
+	struct listener *last = attached(test, gives_up, &range);
+
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, &first->user),
+			-EINVAL);
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, &last->user),
+			-EINVAL);
+
+	dma_phys_peer_detach(&last->user);
+	dma_phys_peer_detach(&last->user);
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, &last->user), 0);
+	dma_phys_peer_unregister(edu.pdev, 0);
+	KUNIT_EXPECT_EQ(test, first->told, 1);
+	KUNIT_EXPECT_EQ(test, last->told, 1);
+}
+
+static void h25_attach_to_who_leaves(struct kunit *test)
+{
+	struct mmio_phys range = own(test, 0, PAGE_SIZE);
+	struct dma_phys_map *map = edu_handle(test);
+	struct listener *self = listener(test, gives_up);
+	struct work_struct work;
+
+	map_own(test, &range, map);
+	INIT_WORK_ONSTACK(&work, take_own_back);
+	queue_work(system_dfl_wq, &work);
+	msleep(200);
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, &self->user),
+			-ENODEV);
+	dma_phys_unmap(map);
+	flush_work(&work);
+	destroy_work_on_stack(&work);
+
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, &self->user),
+			-ENODEV);
+	KUNIT_EXPECT_EQ(test, self->told, 0);
+}
+
+static void h25_detach_waits(struct kunit *test)
+{
+	struct mmio_phys range = own(test, 0, PAGE_SIZE);
+	struct listener *self = attached(test, lingers, &range);
+	struct work_struct work;
+
+	INIT_WORK_ONSTACK(&work, take_own_back);
+	queue_work(system_dfl_wq, &work);
+	KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&self->entered,
+							  10 * HZ), 0);
+
+	/* The next peer is there already, and has to wait for its user. */
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_register(edu.pdev, 0), 0);
+	KUNIT_EXPECT_EQ(test, mmio_phys_from_bar(edu.pdev, 0, 0, 1, &range), 0);
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, &self->user),
+			-EINVAL);
+
+	queue_work(system_dfl_wq, &self->detach);
+	msleep(200);
+	KUNIT_EXPECT_TRUE(test, work_busy(&self->detach));
+
+	complete(&self->proceed);
+	KUNIT_EXPECT_TRUE(test, ends(&self->detach));
+	KUNIT_EXPECT_TRUE(test, self->left_before);
+	KUNIT_EXPECT_TRUE(test, ends(&work));
+	destroy_work_on_stack(&work);
+	KUNIT_EXPECT_EQ(test, self->told, 1);
+	KUNIT_EXPECT_EQ(test, dma_phys_peer_attach(&range, &self->user), 0);
+}
+
+/* Who detaches before its turn is gone, and its memory may be too. */
+static void h25_detached_before_its_turn(struct kunit *test)
+{
+	struct mmio_phys range = own(test, 0, PAGE_SIZE);
+	struct listener *first = attached(test, lingers, &range);
+	struct listener *second = attached(test, gives_up, &range);
+	struct listener *third = attached(test, gives_up, &range);
+	struct work_struct work;
+
+	INIT_WORK_ONSTACK(&work, take_own_back);
+	queue_work(system_dfl_wq, &work);
+	KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&first->entered,
+							  10 * HZ), 0);
+	dma_phys_peer_detach(&second->user);
+	KUNIT_EXPECT_EQ(test, second->told, 0);
+	memset(&second->user, POISON, sizeof(second->user));
+
+	complete(&first->proceed);
+	KUNIT_EXPECT_TRUE(test, ends(&work));
+	destroy_work_on_stack(&work);
+	memset(&second->user, 0, sizeof(second->user));
+	KUNIT_EXPECT_EQ(test, second->told, 0);
+	KUNIT_EXPECT_EQ(test, third->told, 1);
+}
+
+static void h25_detach_when_told(struct kunit *test)
+{
+	struct mmio_phys range = own(test, 0, PAGE_SIZE);
+	struct listener *self = attached(test, detaches_itself, &range);
+
+	leaves(test, take_own_back, self);
+}
+
+/* Attach, map, and give up when told or before: each second time. */
+static int come_and_go(struct listener *self, bool stay)
+{
+	int err;
+
+	err = mmio_phys_from_bar(edu.pdev, 0, 0, PAGE_SIZE, &self->range);
+	if (err)
+		return err;
+	reinit_completion(&self->entered);
+	err = dma_phys_peer_attach(&self->range, &self->user);
+	if (err)
+		return err;
+
+	scoped_guard(mutex, &self->lock)
+		err = dma_phys_map_mmio(edu.dev, &self->range, DMA_TO_DEVICE, 0,
+					self->map);
+	if (!err && stay)
+		wait_for_completion(&self->entered);
+	dma_phys_peer_detach(&self->user);
+	dma_phys_unmap(self->map);
+	return err;
+}
+
+#define COMINGS	60
+
+/* Owner and user on two CPUs, and no order between them but the core's. */
+static void h25_attach_races_with_leaving(struct kunit *test)
+{
+	struct listener *self = listener(test, gives_up);
+	struct work_struct work;
+	int mapped = 0;
+
+	own(test, 0, PAGE_SIZE);
+	for (int i = 0; i < COMINGS; i++) {
+		INIT_WORK_ONSTACK(&work, take_own_back);
+		queue_work(system_dfl_wq, &work);
+		do {
+			int err = come_and_go(self, i & 1);
+
+			if (err && err != -ENODEV)
+				KUNIT_FAIL(test, "round %d: %d", i, err);
+			mapped += !err;
+		} while (work_busy(&work));
+		destroy_work_on_stack(&work);
+		KUNIT_ASSERT_EQ(test, dma_phys_peer_register(edu.pdev, 0), 0);
+	}
+	kunit_info(test, "%d maps, told %d times, in %d rounds", mapped,
+		   self->told, COMINGS);
+	KUNIT_EXPECT_GT(test, mapped, 0);
+	KUNIT_EXPECT_GT(test, self->told, 0);
+}
+
 static struct kunit_case peer_cases[] = {
 	KUNIT_CASE(route_is_the_pci_cores),
 	KUNIT_CASE(bytes_move_between_peers),
@@ -346,6 +786,19 @@ static struct kunit_case peer_cases[] = {
 	KUNIT_CASE(taking_back_waits),
 	KUNIT_CASE(h25_owner_waits),
 	KUNIT_CASE(references_are_dropped),
+	KUNIT_CASE(h25_told_once_in_order),
+	KUNIT_CASE(h25_others_are_not_told),
+	KUNIT_CASE(h25_map_given_up),
+	KUNIT_CASE(h25_vec_given_up),
+	KUNIT_CASE(h25_owner_need_not_ask),
+	KUNIT_CASE(h25_no_map_while_told),
+	KUNIT_CASE(attach_arguments),
+	KUNIT_CASE(h25_attached_twice),
+	KUNIT_CASE(h25_attach_to_who_leaves),
+	KUNIT_CASE(h25_detach_waits),
+	KUNIT_CASE(h25_detached_before_its_turn),
+	KUNIT_CASE(h25_detach_when_told),
+	KUNIT_CASE(h25_attach_races_with_leaving),
 	KUNIT_CASE(nothing_leaked),
 	{ }
 };
