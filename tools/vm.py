@@ -15,6 +15,7 @@ serial port and answers with output and exit code.
 import atexit
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import queue
@@ -30,6 +31,7 @@ TOOLS = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(TOOLS))
 
 import kernel as kernels  # noqa: E402
+import qmp as monitor  # noqa: E402
 
 GUEST = TOOLS / "guest"
 CACHE = pathlib.Path(os.environ["DMA_PHYS_CACHE"])
@@ -38,7 +40,7 @@ LOGS = CACHE / "log"
 # The sample drivers, by the language they are written in.
 DRIVERS = {"C": "nvme_phys", "Rust": "rust_nvme_phys"}
 # What the initramfs carries where the kernel has it as a module.
-MODULES = ["nvme", *DRIVERS.values()]
+MODULES = ["nvme", *DRIVERS.values(), "dma_phys_peer_test"]
 
 CMB_BYTES = 16 << 20
 
@@ -134,6 +136,11 @@ def nvme(machine, disks):
     return args
 
 
+# The memory behind that BAR, for QEMU to make.
+EDU_MEMORY = {"qom-type": "memory-backend-ram", "id": "bar", "size": 4 << 20,
+              "share": True}
+
+
 def edu(machine):
     """QEMU arguments: a device that copies bytes, and a BAR to lend it.
 
@@ -142,8 +149,9 @@ def edu(machine):
     mask = (1 << machine.edu_bits) - 1
     args = ["-device", f"edu,dma_mask={mask:#x},{machine.slots[0]}"]
     if machine.cpu == "iommu" or machine.edu_bits == 64:
-        args += ["-object", "memory-backend-ram,id=bar,size=4M,share=on",
-                 "-device", f"ivshmem-plain,memdev=bar,{machine.slots[1]}"]
+        args += ["-object", json.dumps(EDU_MEMORY),
+                 "-device", "ivshmem-plain,id=lender,memdev=bar,"
+                            f"{machine.slots[1]}"]
     return args
 
 
@@ -326,7 +334,7 @@ class VM:
     """A running machine. Use it as a context; leaving it powers it off."""
 
     def __init__(self, kernel, machine, *, devices=(), append="", name="",
-                 accel=None, silence=None, patience=600):
+                 accel=None, silence=None, patience=600, qmp=False):
         self.kernel = kernel
         self.machine = machine
         self.name = name or machine.name
@@ -342,6 +350,7 @@ class VM:
         self._number = 0
         self._lines = queue.Queue()
         self._qemu = None
+        self._channel = monitor.Channel() if qmp else None
 
     # Its life.
 
@@ -377,6 +386,8 @@ class VM:
                 "-serial", "chardev:agent"]
         for device in machine.devices:
             args += ["-device", device]
+        if self._channel:
+            args += self._channel.arguments()
         return args + self._devices
 
     def start(self):
@@ -389,13 +400,16 @@ class VM:
             raise Failure(f"machine '{self.name}' is no longer wanted")
         self._qemu = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._errors)
+            stderr=self._errors,
+            pass_fds=[self._channel.fd] if self._channel else [])
         _running.add(self)
         atexit.register(self.kill)
         threading.Thread(target=self._listen, daemon=True).start()
         if self._silence:
             self._expect_console(self._silence)
         self._read_answer(0, self._patience)
+        if self._channel:
+            self._qemu_says(self._channel.open, PATIENCE)
 
     def stop(self):
         """Power off in order, so that drivers see their shutdown."""
@@ -420,6 +434,8 @@ class VM:
         """Keep the log, under the name that a person looks for."""
         atexit.unregister(self.kill)
         _running.discard(self)
+        if self._channel:
+            self._channel.close()
         with self._closing:
             if self._console is None:
                 self._console = self.console()
@@ -440,6 +456,21 @@ class VM:
         if answer.code:
             raise Refusal(f"'{line}' ended with {answer.code}: {answer.out}")
         return answer.out
+
+    def qmp(self, command, timeout=PATIENCE, **arguments):
+        """Have QEMU itself do something: what it returns.
+
+        guest.qmp("device_del", id="disk0")
+        """
+        return self._qemu_says(self._channel.command, command, timeout,
+                               **arguments)
+
+    def event(self, name, timeout=PATIENCE, **data):
+        """Wait for an event of QEMU's with these data: all of its data.
+
+        guest.event("DEVICE_DELETED", device="disk0")
+        """
+        return self._qemu_says(self._channel.event, name, timeout, **data)
 
     def console(self):
         """The kernel's log so far."""
@@ -479,6 +510,14 @@ class VM:
             self._qemu.stdin.flush()
         except BrokenPipeError:
             self._fail("is gone")
+
+    def _qemu_says(self, ask, *arguments, **more):
+        try:
+            return ask(*arguments, **more)
+        except monitor.Refused as error:
+            raise Refusal(str(error)) from None
+        except monitor.Silent as error:
+            self._fail(f"did not answer {arguments}: {error}")
 
     def _listen(self):
         for line in self._qemu.stdout:
