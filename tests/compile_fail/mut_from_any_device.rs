@@ -9,6 +9,6 @@ use kernel::{
 
 pub fn write<D: Direction>(map: &mut Mapping<'_, Cpu<KVec<u8>>, D>) -> Result {
     map.cpu()?.fill(1);
-    //~^ ERROR E0596 `DerefMut` is required to modify through a dereference, but it is not implemented for `CpuGuard<'_, Vec<u8, Kmalloc>, D>`
+    //~^ ERROR E0596 trait `DerefMut` is required to modify through a dereference
     Ok(())
 }

@@ -9,6 +9,6 @@ use kernel::{
 
 pub fn write(map: &mut Mapping<'_, Cpu<KVec<u8>>, FromDevice>) -> Result {
     map.cpu()?[0] = 1;
-    //~^ ERROR E0594 `DerefMut` is required to modify through a dereference, but it is not implemented for `CpuGuard<'_, Vec<u8, Kmalloc>, kernel::dma::phys::FromDevice>`
+    //~^ ERROR E0594 trait `DerefMut` is required to modify through a dereference
     Ok(())
 }

@@ -62,6 +62,7 @@
 mod cpu_phys;
 mod direction;
 mod guard;
+mod handle;
 mod map_error;
 mod mapping;
 mod memory;
@@ -76,6 +77,8 @@ mod route;
 pub mod testing;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests;
+#[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
+mod tests_lend;
 
 pub use self::{
     cpu_phys::CpuPhys,
@@ -94,7 +97,10 @@ pub use self::{
         Mapping,
         Mmio, //
     },
-    memory::Memory,
+    memory::{
+        Elements,
+        Memory, //
+    },
     mmio_phys::MmioPhys,
     route::Route, //
 };

@@ -12,6 +12,7 @@ use crate::{
     },
     prelude::*, //
 };
+use core::ptr;
 
 /// A range of memory that the CPU caches.
 ///
@@ -87,12 +88,24 @@ impl CpuPhys {
         unsafe { Self::from_raw(slice.as_ptr().cast(), size_of_val(slice)) }
     }
 
+    /// The range that `value` occupies, where the device may write.
+    ///
+    /// # Errors
+    ///
+    /// As of [`from_slice`](Self::from_slice).
+    pub(super) fn from_mut<T: ?Sized>(value: &mut T) -> Result<Self> {
+        let len = size_of_val(value);
+
+        // SAFETY: The two are of one reference.
+        unsafe { Self::from_raw(ptr::from_mut(value).cast(), len) }
+    }
+
     /// The range of `len` bytes at `addr`.
     ///
     /// # Safety
     ///
     /// `addr` is valid for reads of `len` bytes, or `len` is 0.
-    pub(super) unsafe fn from_raw(addr: *const c_void, len: usize) -> Result<Self> {
+    unsafe fn from_raw(addr: *const c_void, len: usize) -> Result<Self> {
         // `cpu_phys_from_virt()` looks at the address first, which needs to be none here.
         if len == 0 {
             return Err(EINVAL);

@@ -3,30 +3,32 @@
 //! The CPU's access to memory that is mapped.
 
 use super::{
+    handle::CpuBytes,
     Direction,
-    Memory,
     Writable, //
 };
-use crate::bindings;
+use crate::prelude::*;
 use core::{
     marker::PhantomData,
     ops::{
         Deref,
-        DerefMut, //
+        DerefMut,
+        Range, //
     }, //
 };
 
 /// The CPU's access to memory that is mapped, until it is dropped.
 ///
-/// Made by [`Mapping::cpu`](super::Mapping::cpu). It reads in each direction, and writes where the
-/// direction is [`Writable`].
+/// Made by [`Mapping::cpu`](super::Mapping::cpu) for all that is mapped, and by
+/// [`Mapping::cpu_range`](super::Mapping::cpu_range) for a part. It reads in each direction, and
+/// writes where the direction is [`Writable`].
 ///
 /// Forgetting a guard leaves out the hand-over to the device: what the CPU wrote may not be seen
-/// by the device, until the next guard is dropped.
+/// by the device, until the next guard for these bytes is dropped.
 ///
 /// # Invariants
 ///
-/// `map` is a live map of all bytes of `memory`, which have been handed to the CPU.
+/// `bytes` are those of `lent`.
 ///
 /// # Examples
 ///
@@ -47,55 +49,57 @@ use core::{
 /// # assert_eq!(map.unmap()[510..], [0x5a, 0xa5]);
 /// # Ok::<(), Error>(())
 /// ```
-pub struct CpuGuard<'a, M: Memory, D: Direction> {
-    map: &'a mut bindings::dma_phys_map,
-    memory: &'a mut M,
-    _direction: PhantomData<D>,
+pub struct CpuGuard<'a, T: ?Sized, D: Direction> {
+    lent: &'a mut T,
+    // Dropping it gives them to the device.
+    _bytes: CpuBytes<'a>,
+    _direction: PhantomData<fn() -> D>,
 }
 
-// SAFETY: The map is plain data that can be synced in any context, and refers to nothing of the
-// task that mapped it. The rest is a `&mut M`.
-unsafe impl<M: Memory + Send, D: Direction> Send for CpuGuard<'_, M, D> {}
-
-// SAFETY: A shared reference to a guard gives access to a `&M::Target` and nothing else.
-unsafe impl<M: Memory + Sync, D: Direction> Sync for CpuGuard<'_, M, D> {}
-
-impl<'a, M: Memory, D: Direction> CpuGuard<'a, M, D> {
+impl<'a, T: ?Sized, D: Direction> CpuGuard<'a, T, D> {
     /// # Safety
     ///
-    /// `map` is a live map of all bytes of `memory`, which have been handed to the CPU.
-    pub(super) unsafe fn new(map: &'a mut bindings::dma_phys_map, memory: &'a mut M) -> Self {
+    /// `bytes` are those of `lent`.
+    #[inline]
+    pub(super) unsafe fn new(bytes: CpuBytes<'a>, lent: &'a mut T) -> Self {
         // INVARIANT: By the safety requirements.
         Self {
-            map,
-            memory,
+            lent,
+            _bytes: bytes,
             _direction: PhantomData,
         }
     }
 }
 
-impl<M: Memory, D: Direction> Deref for CpuGuard<'_, M, D> {
-    type Target = M::Target;
+impl<T: ?Sized, D: Direction> Deref for CpuGuard<'_, T, D> {
+    type Target = T;
 
     #[inline]
-    fn deref(&self) -> &M::Target {
-        self.memory
+    fn deref(&self) -> &T {
+        self.lent
     }
 }
 
-impl<M: Memory, D: Writable> DerefMut for CpuGuard<'_, M, D> {
+impl<T: ?Sized, D: Writable> DerefMut for CpuGuard<'_, T, D> {
     #[inline]
-    fn deref_mut(&mut self) -> &mut M::Target {
-        self.memory
+    fn deref_mut(&mut self) -> &mut T {
+        self.lent
     }
 }
 
-impl<M: Memory, D: Direction> Drop for CpuGuard<'_, M, D> {
-    fn drop(&mut self) {
-        let size = self.map.size;
-        // Refused only where the bytes are not all in the map, which they are.
-        //
-        // SAFETY: By the type invariant the map is live.
-        let _ = unsafe { bindings::dma_phys_sync_for_device(self.map, 0, size) };
+/// Where elements of `T` are in `size` bytes of them: offset and length in bytes.
+///
+/// # Errors
+///
+/// [`EINVAL`] where `range` is empty, [`ERANGE`] where it ends beyond the last element.
+pub(super) fn bytes_of<T>(range: &Range<usize>, size: usize) -> Result<(usize, usize)> {
+    if range.is_empty() {
+        return Err(EINVAL);
     }
+
+    let count = size.checked_div(size_of::<T>()).ok_or(EINVAL)?;
+    if range.end > count {
+        return Err(ERANGE);
+    }
+    Ok((range.start * size_of::<T>(), range.len() * size_of::<T>()))
 }

@@ -3,9 +3,12 @@
 //! One range made reachable for one device.
 
 use super::{
+    guard::bytes_of,
+    handle::Handle,
     CpuGuard,
     CpuPhys,
     Direction,
+    Elements,
     MapError,
     Memory,
     MmioPhys,
@@ -18,12 +21,14 @@ use crate::{
         Device, //
     },
     dma::DmaAddress,
-    error::to_result,
     prelude::*, //
 };
 use core::{
     marker::PhantomData,
-    ptr, //
+    ops::{
+        DerefMut,
+        Range, //
+    }, //
 };
 
 mod private {
@@ -50,7 +55,7 @@ pub trait Kind: private::Sealed {}
 /// # }
 /// # Ok::<(), Error>(())
 /// ```
-pub struct Cpu<M: Memory>(M);
+pub struct Cpu<M>(pub(super) M);
 
 /// Device memory that a peer lends.
 ///
@@ -71,105 +76,16 @@ pub struct Cpu<M: Memory>(M);
 /// ```
 pub struct Mmio<'peer>(PhantomData<MmioPhys<'peer>>);
 
-impl<M: Memory> private::Sealed for Cpu<M> {}
+impl<M> private::Sealed for Cpu<M> {}
 impl private::Sealed for Mmio<'_> {}
 
-impl<M: Memory> Kind for Cpu<M> {}
+impl<M> Kind for Cpu<M> {}
 impl Kind for Mmio<'_> {}
 
-/// A range that is mapped, until it is dropped.
-///
-/// The lifetimes in `'bound` and `K` are here, beside the `Drop`, so that they must still be valid
-/// when it runs.
-///
-/// # Invariants
-///
-/// `map` is a live map: it was filled in by a call of the C core that succeeded, for a device that
-/// is bound for `'bound`, and has not been unmapped. `route` is its route.
-struct Handle<'bound, K> {
-    map: bindings::dma_phys_map,
-    route: Route,
-    _bound: PhantomData<&'bound Device<Bound>>,
-    _kind: PhantomData<K>,
-}
-
-// SAFETY: `map` is plain data, which any task may sync and unmap. Its device is bound for `'bound`
-// wherever the handle is. There is no `K` in a handle.
-unsafe impl<K> Send for Handle<'_, K> {}
-
-// SAFETY: A shared reference to a handle reads plain data which only an exclusive one changes.
-unsafe impl<K> Sync for Handle<'_, K> {}
-
-impl<'bound, K> Handle<'bound, K> {
-    /// # Safety
-    ///
-    /// `map` was filled in by a call of the C core that succeeded, for a device that is bound for
-    /// `'bound`. It is not used elsewhere.
-    unsafe fn new(map: bindings::dma_phys_map) -> Result<Self> {
-        // INVARIANT: By the safety requirements the map is live.
-        let mut handle = Self {
-            map,
-            route: Route::Direct,
-            _bound: PhantomData,
-            _kind: PhantomData,
-        };
-        // INVARIANT: Here the route becomes that of the map; an error drops the handle.
-        handle.route = Route::from_raw(handle.map.route)?;
-        Ok(handle)
-    }
-
-    /// # Safety
-    ///
-    /// Until the handle is dropped the memory in `range` stays allocated, and is not accessed but
-    /// between a sync for the CPU and one for the device.
-    unsafe fn map_cpu<D: Direction>(dev: &'bound Device<Bound>, range: CpuPhys) -> Result<Self> {
-        let mut map = pin_init::zeroed();
-        // SAFETY: `dev` is a bound device, the other pointers are to a range that was proved and to
-        // a local variable. The memory may be used as the caller promises.
-        to_result(unsafe {
-            bindings::dma_phys_map_cpu(
-                dev.as_raw(),
-                range.as_raw(),
-                D::DIRECTION.into(),
-                0,
-                &raw mut map,
-            )
-        })?;
-
-        // SAFETY: Mapped just now, for `dev`.
-        unsafe { Self::new(map) }
-    }
-
-    fn map_mmio<D: Direction>(dev: &'bound Device<Bound>, range: MmioPhys<'_>) -> Result<Self> {
-        let mut map = pin_init::zeroed();
-        // SAFETY: `dev` is a bound device, the other pointers are to a range that was proved and to
-        // a local variable. The C core holds the peer for as long as it is mapped.
-        to_result(unsafe {
-            bindings::dma_phys_map_mmio(
-                dev.as_raw(),
-                range.as_raw(),
-                D::DIRECTION.into(),
-                0,
-                &raw mut map,
-            )
-        })?;
-
-        // SAFETY: Mapped just now, for `dev`.
-        unsafe { Self::new(map) }
-    }
-
-    fn sync_for_cpu(&mut self) -> Result {
-        let size = self.map.size;
-        // SAFETY: By the type invariant the map is live.
-        to_result(unsafe { bindings::dma_phys_sync_for_cpu(&raw mut self.map, 0, size) })
-    }
-}
-
-impl<K> Drop for Handle<'_, K> {
+impl Mmio<'_> {
     #[inline]
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the map is live, and its device still bound.
-        unsafe { bindings::dma_phys_unmap(&raw mut self.map) };
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
     }
 }
 
@@ -203,7 +119,7 @@ impl<K> Drop for Handle<'_, K> {
 /// ```
 pub struct Mapping<'bound, K: Kind, D: Direction> {
     // Dropped first: the range is unmapped before its memory is freed.
-    handle: Handle<'bound, K>,
+    handle: Handle<'bound, bindings::dma_phys_map, K>,
     kind: K,
     _direction: PhantomData<D>,
 }
@@ -214,23 +130,23 @@ impl<K: Kind, D: Direction> Mapping<'_, K, D> {
     /// All bytes follow it without a gap.
     #[inline]
     pub fn dma_address(&self) -> DmaAddress {
-        self.handle.map.addr
+        self.handle.raw().addr
     }
 
     /// Length in bytes, never 0.
     #[inline]
     pub fn size(&self) -> usize {
-        self.handle.map.size
+        self.handle.size()
     }
 
     /// How the device reaches the range.
     #[inline]
     pub fn route(&self) -> Route {
-        self.handle.route
+        self.handle.route()
     }
 }
 
-impl<'bound, M: Memory, D: Direction> Mapping<'bound, Cpu<M>, D> {
+impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// Makes `memory` reachable for `dev`, and takes it from the CPU.
     ///
     /// Does not sleep.
@@ -267,32 +183,56 @@ impl<'bound, M: Memory, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// assert_eq!(error.into_memory()[63], 1);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn new(dev: &'bound Device<Bound>, mut memory: M) -> Result<Self, MapError<M>> {
-        match Self::map(dev, &mut memory) {
-            // INVARIANT: The handle maps the bytes of `memory`. By the safety requirements of
-            // `Memory` they stay where they are when it is moved.
+    pub fn new(dev: &'bound Device<Bound>, mut memory: M) -> Result<Self, MapError<M>>
+    where
+        M: Memory,
+    {
+        let range = CpuPhys::from_mut(&mut *memory);
+
+        // SAFETY: These are the bytes of `memory`. A mapping that is forgotten forgets it too,
+        // which by the safety requirements of `Memory` leaks it. So by these as well does nobody
+        // else read or write it, and it stays where it is.
+        unsafe { Self::map(dev, memory, range) }
+    }
+
+    /// Maps `range` of `memory`.
+    ///
+    /// # Safety
+    ///
+    /// As long as nothing but a move happens to `memory`, until the mapping is dropped or, where it
+    /// is forgotten, for good:
+    ///
+    /// - `range` is what it dereferences to, and is allocated;
+    /// - nobody writes there who does not borrow `memory`, or reads there unless `D` is
+    ///   [`ToDevice`](super::ToDevice).
+    pub(super) unsafe fn map(
+        dev: &'bound Device<Bound>,
+        memory: M,
+        range: Result<CpuPhys>,
+    ) -> Result<Self, MapError<M>> {
+        let range = match range {
+            Ok(range) => range,
+            Err(error) => return Err(MapError::new(error, memory)),
+        };
+
+        // SAFETY: The range was proved, and the handle is new. It is put into one `Mapping` with
+        // the memory, which drops the handle first and lends the memory in a `CpuGuard` only.
+        let handle = unsafe {
+            Handle::new(dev, pin_init::zeroed(), |dev, map| {
+                bindings::dma_phys_map_cpu(dev, range.as_raw(), D::DIRECTION.into(), 0, map)
+            })
+        };
+
+        match handle {
+            // INVARIANT: The handle maps the bytes of `memory`, which stay where they are when it
+            // is moved.
             Ok(handle) => Ok(Self {
                 handle,
                 kind: Cpu(memory),
                 _direction: PhantomData,
             }),
-            Err(error) => Err(MapError::new(error, memory)),
+            Err(error) => Err(MapError::new(error.error(), memory)),
         }
-    }
-
-    fn map(dev: &'bound Device<Bound>, memory: &mut M) -> Result<Handle<'bound, Cpu<M>>> {
-        // The device may write there: the pointer must not come from a shared reference.
-        let bytes = &mut **memory;
-        let len = size_of_val(bytes);
-        let addr = ptr::from_mut(bytes);
-
-        // SAFETY: The two are of one reference.
-        let range = unsafe { CpuPhys::from_raw(addr.cast(), len) }?;
-
-        // SAFETY: The only caller puts handle and memory into one `Mapping`, which drops the
-        // handle first and lends the memory in a `CpuGuard` only. A mapping that is forgotten
-        // forgets the memory too, which by the safety requirements of `Memory` leaks it.
-        unsafe { Handle::map_cpu::<D>(dev, range) }
     }
 
     /// Takes the memory from the device, until the guard is dropped.
@@ -304,12 +244,67 @@ impl<'bound, M: Memory, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// # Examples
     ///
     /// See [`CpuGuard`].
-    pub fn cpu(&mut self) -> Result<CpuGuard<'_, M, D>> {
-        self.handle.sync_for_cpu()?;
+    pub fn cpu(&mut self) -> Result<CpuGuard<'_, M::Target, D>>
+    where
+        M: DerefMut,
+    {
+        let size = self.handle.size();
+        let bytes = self.handle.cpu(0, size)?;
 
-        // SAFETY: By the type invariants the map is live, and one of all bytes of the memory. They
-        // were handed to the CPU just now.
-        Ok(unsafe { CpuGuard::new(&mut self.handle.map, &mut self.kind.0) })
+        // SAFETY: By the type invariant these are all bytes of the memory.
+        Ok(unsafe { CpuGuard::new(bytes, &mut *self.kind.0) })
+    }
+
+    /// Takes some elements from the device, until the guard is dropped.
+    ///
+    /// No other byte is handed over, or copied where the mapping bounces.
+    ///
+    /// # Cache lines
+    ///
+    /// Where a device is not coherent, what is handed over is whole lines of the cache. A device
+    /// that writes into a line of which the CPU has a part may lose what it writes there, and the
+    /// CPU what it wrote. So while a guard lives let the device write only into lines that the
+    /// guard has no part of: choose ranges that start and end at multiples of
+    /// `dma_get_cache_alignment()`.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] where `range` is empty.
+    /// - [`ERANGE`] where it ends beyond the last element.
+    ///
+    /// # Examples
+    ///
+    /// A ring of 16 slots, of which the device has filled one:
+    ///
+    /// ```
+    /// use kernel::dma::phys::{Cpu, FromDevice, Mapping};
+    /// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
+    /// # let owner = TestDevice::new(c"rust_phys_doc_range", DmaMask::new::<64>())?;
+    /// # let dev = owner.device();
+    ///
+    /// let ring = KVec::from_elem(0u32, 16 * 64, GFP_KERNEL)?;
+    /// let mut ring = Mapping::<Cpu<_>, FromDevice>::new(dev, ring)?;
+    /// # let slot = 3;
+    ///
+    /// let message = ring.cpu_range(slot * 64..(slot + 1) * 64)?;
+    /// assert_eq!(message.len(), 64);
+    /// assert_eq!(message[0], 0);
+    /// drop(message);
+    ///
+    /// assert_eq!(ring.cpu_range(0..16 * 64 + 1).err(), Some(ERANGE));
+    /// assert_eq!(ring.cpu_range(8..8).err(), Some(EINVAL));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn cpu_range<T>(&mut self, range: Range<usize>) -> Result<CpuGuard<'_, [T], D>>
+    where
+        M: DerefMut<Target: Elements<Element = T>>,
+    {
+        let (offset, len) = bytes_of::<T>(&range, self.handle.size())?;
+        let bytes = self.handle.cpu(offset, len)?;
+
+        // SAFETY: By the type invariant all elements are mapped, and nothing else is, so that these
+        // bytes are those of this range.
+        Ok(unsafe { CpuGuard::new(bytes, &mut self.kind.0.elements()[range]) })
     }
 
     /// Unmaps the memory, and gives it back.
@@ -359,10 +354,18 @@ impl<'bound, 'peer, D: Direction> Mapping<'bound, Mmio<'peer>, D> {
     ///
     /// See [`MmioPhys::from_bar`].
     pub fn new_mmio(dev: &'bound Device<Bound>, range: MmioPhys<'peer>) -> Result<Self> {
+        // SAFETY: The range was proved, and the handle is new. The C core holds the peer for as
+        // long as it is mapped.
+        let handle = unsafe {
+            Handle::new(dev, pin_init::zeroed(), |dev, map| {
+                bindings::dma_phys_map_mmio(dev, range.as_raw(), D::DIRECTION.into(), 0, map)
+            })
+        };
+
         // INVARIANT: The handle maps the range that was borrowed.
         Ok(Self {
-            handle: Handle::map_mmio::<D>(dev, range)?,
-            kind: Mmio(PhantomData),
+            handle: handle?,
+            kind: Mmio::new(),
             _direction: PhantomData,
         })
     }

@@ -64,3 +64,47 @@ unsafe impl<T: AsBytes + FromBytes> Memory for KBox<T> {}
 // vector, or with it; a forgotten vector leaks it. So do its elements, of which there are as many
 // as the vector's length. `T` shares no byte of itself, as it has no interior mutability.
 unsafe impl<T: AsBytes + FromBytes> Memory for KVec<T> {}
+
+mod private {
+    pub trait Sealed {}
+}
+
+/// Memory made of elements: `[T]` and `[T; N]`.
+///
+/// A [`CpuGuard`](super::CpuGuard) can lend a part of it.
+///
+/// # Examples
+///
+/// See [`Mapping::cpu_range`](super::Mapping::cpu_range).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no elements of which the CPU could have some",
+    note = "map a slice or an array, or take all of it with `cpu()`"
+)]
+pub trait Elements: private::Sealed {
+    /// One of them.
+    type Element;
+
+    /// All of them, with all bytes of `self`.
+    fn elements(&mut self) -> &mut [Self::Element];
+}
+
+impl<T> private::Sealed for [T] {}
+impl<T, const N: usize> private::Sealed for [T; N] {}
+
+impl<T> Elements for [T] {
+    type Element = T;
+
+    #[inline]
+    fn elements(&mut self) -> &mut [T] {
+        self
+    }
+}
+
+impl<T, const N: usize> Elements for [T; N] {
+    type Element = T;
+
+    #[inline]
+    fn elements(&mut self) -> &mut [T] {
+        self
+    }
+}

@@ -13,7 +13,10 @@ use crate::{
         Bound,
         Device, //
     },
-    dma::DmaMask,
+    dma::{
+        DmaAddress,
+        DmaMask, //
+    },
     faux,
     pci,
     prelude::*,
@@ -24,59 +27,80 @@ use core::{
     slice, //
 };
 
-/// What a device sees at a DMA address.
+/// What a device sees at its DMA addresses, one segment after the other.
 ///
-/// Without an IOMMU that is the physical address; on the bounce route, that of the slot.
-struct Seen {
-    bytes: *mut u8,
-    len: usize,
-}
+/// Without an IOMMU they are physical addresses; on the bounce route, those of slots.
+pub(super) struct Seen(KVec<(*mut u8, usize)>);
 
 impl Seen {
-    fn by_device<K: Kind, D: Direction>(map: &Mapping<'_, K, D>) -> Result<Self> {
-        let len = map.size();
-        // SAFETY: `memremap()` looks at what is there.
-        let bytes = unsafe {
-            bindings::memremap(map.dma_address(), len, bindings::MEMREMAP_WB.try_into()?)
-        };
+    pub(super) fn by_device<K: Kind, D: Direction>(map: &Mapping<'_, K, D>) -> Result<Self> {
+        Self::segments([(map.dma_address(), map.size())])
+    }
 
-        if bytes.is_null() {
-            return Err(EIO);
+    pub(super) fn segments(
+        segments: impl IntoIterator<Item = (DmaAddress, usize)>,
+    ) -> Result<Self> {
+        let mut seen = Self(KVec::new());
+
+        for (addr, len) in segments {
+            seen.0.reserve(1, GFP_ATOMIC)?;
+            // SAFETY: `memremap()` looks at what is there.
+            let bytes = unsafe { bindings::memremap(addr, len, bindings::MEMREMAP_WB.try_into()?) };
+            if bytes.is_null() {
+                return Err(EIO);
+            }
+            seen.0.push((bytes.cast(), len), GFP_ATOMIC)?;
         }
-        Ok(Self {
-            bytes: bytes.cast(),
-            len,
-        })
+        Ok(seen)
     }
 
-    fn read(&self, offset: usize) -> u8 {
-        assert!(offset < self.len);
-        // SAFETY: The byte is in the range that was remapped.
-        unsafe { self.bytes.add(offset).read_volatile() }
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|&(_, len)| len).sum()
     }
 
-    fn fill(&self, byte: u8) {
-        for offset in 0..self.len {
-            // SAFETY: The byte is in the range that was remapped, and nobody has borrowed it while
-            // the device has it.
-            unsafe { self.bytes.add(offset).write_volatile(byte) };
+    fn at(&self, mut offset: usize) -> *mut u8 {
+        for &(bytes, len) in &self.0 {
+            if offset < len {
+                // SAFETY: The byte is in the segment that was remapped.
+                return unsafe { bytes.add(offset) };
+            }
+            offset -= len;
+        }
+        panic!("the device sees no such byte");
+    }
+
+    pub(super) fn read(&self, offset: usize) -> u8 {
+        // SAFETY: The byte was remapped.
+        unsafe { self.at(offset).read_volatile() }
+    }
+
+    pub(super) fn write(&self, offset: usize, byte: u8) {
+        // SAFETY: The byte was remapped, and nobody has borrowed it while the device has it.
+        unsafe { self.at(offset).write_volatile(byte) };
+    }
+
+    pub(super) fn fill(&self, byte: u8) {
+        for offset in 0..self.len() {
+            self.write(offset, byte);
         }
     }
 }
 
 impl Drop for Seen {
     fn drop(&mut self) {
-        // SAFETY: Remapped in `by_device()`.
-        unsafe { bindings::memunmap(self.bytes.cast()) };
+        for &(bytes, _) in &self.0 {
+            // SAFETY: Remapped in `segments()`.
+            unsafe { bindings::memunmap(bytes.cast()) };
+        }
     }
 }
 
-fn device(name: &CStr) -> Result<TestDevice> {
+pub(super) fn device(name: &CStr) -> Result<TestDevice> {
     TestDevice::new(name, DmaMask::new::<64>())
 }
 
 /// Says that a test had nothing to test.
-fn skip() {
+pub(super) fn skip() {
     // SAFETY: This runs in a test, whose status is its own.
     unsafe {
         (*bindings::kunit_get_current_test()).status = bindings::kunit_status_KUNIT_SKIPPED;
