@@ -14,12 +14,20 @@
 //!
 //! The [`Direction`] `D` is [`ToDevice`], [`FromDevice`] or [`Bidirectional`]; there is no other.
 //!
+//! What is not one range that a driver owns has a type of its own:
+//!
+//! | what | mapped by | the device finds |
+//! | --- | --- | --- |
+//! | one range: `KBox`, `KVec`, `PageBytes`, part of a BAR | [`Mapping`] | one address |
+//! | memory that is borrowed | [`scope()`], [`scope_shared()`] | one address, in a closure |
+//!
 //! # Lifetimes
 //!
 //! A mapping lives no longer than its device is bound (`'bound`), and one of device memory no
 //! longer than the device that lends it is referenced (`'peer`). Forgetting a mapping leaks the
 //! memory together with the mapping, so that the device never reaches memory which belongs to
 //! someone else. Forgetting one of device memory also keeps its [`Peer`] from being taken back.
+//! Memory that is only borrowed cannot be leaked: it is mapped in a scope that nobody can skip.
 //!
 //! # What the types cannot see
 //!
@@ -72,6 +80,7 @@ mod page_bytes;
 #[cfg(CONFIG_PCI_P2PDMA)]
 mod peer;
 mod route;
+mod scope;
 #[cfg(CONFIG_KUNIT)]
 #[doc(hidden)]
 pub mod testing;
@@ -102,7 +111,13 @@ pub use self::{
         Memory, //
     },
     mmio_phys::MmioPhys,
-    route::Route, //
+    route::Route,
+    scope::{
+        scope,
+        scope_shared,
+        Borrowed,
+        Shared, //
+    }, //
 };
 
 #[cfg(not(CONFIG_HIGHMEM))]

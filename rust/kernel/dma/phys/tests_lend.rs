@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A part of what is mapped, lent to the CPU.
+//! Memory that the CPU has for a while: a part of what is mapped, and what is mapped in a scope.
 
 use super::{
     tests::{
@@ -10,6 +10,7 @@ use super::{
     *, //
 };
 use crate::prelude::*;
+use core::ptr;
 
 /// Bytes of memory that a mapping owns, as they are for the CPU.
 struct Behind(*mut u8);
@@ -99,6 +100,134 @@ mod suite {
         }
         assert_eq!(map.cpu_range(0..16)?.len(), 16);
         assert_eq!(map.cpu_range(15..16)?.len(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn scope_goes_both_ways() -> Result {
+        let owner = device(c"rust_phys_scope")?;
+        let mut words = KVec::from_elem(0x0101u16, 1024, GFP_KERNEL)?;
+        let at = CpuPhys::from_slice(&words[256..768])?;
+
+        let first = scope::<Bidirectional, _, _>(owner.device(), &mut words[256..768], |map| {
+            let seen = Seen::by_device(map)?;
+            assert_eq!(map.size(), at.len());
+            if map.route() == Route::Direct {
+                assert_eq!(map.dma_address(), at.addr());
+            }
+
+            map.cpu()?.fill(0x0202);
+            assert_eq!((seen.read(0), seen.read(1023)), (2, 2));
+            seen.fill(3);
+            let first = map.cpu_range(511..512)?[0];
+            seen.fill(4);
+            Ok(first)
+        })?;
+
+        assert_eq!(first, 0x0303);
+        assert!(words[256..768].iter().all(|&word| word == 0x0404));
+        assert_eq!((words[255], words[768]), (0x0101, 0x0101));
+        Ok(())
+    }
+
+    #[test]
+    fn scope_ends_with_an_error_too() -> Result {
+        let owner = device(c"rust_phys_scope_error")?;
+        let mut bytes = KVec::from_elem(1u8, 512, GFP_KERNEL)?;
+
+        let failed: Result = scope::<FromDevice, _, _>(owner.device(), &mut bytes, |map| {
+            Seen::by_device(map)?.fill(2);
+            Err(ENOTSUPP)
+        });
+        // It is unmapped: what the device wrote has come back, from a slot as well.
+        assert_eq!(failed, Err(ENOTSUPP));
+        assert!(bytes.iter().all(|&byte| byte == 2));
+        Ok(())
+    }
+
+    #[test]
+    fn scope_refuses_before_it_begins() -> Result {
+        let owner = device(c"rust_phys_scope_no")?;
+        let mut began = false;
+
+        let mut stack = [0u8; 16];
+        let refused = scope::<FromDevice, _, _>(owner.device(), &mut stack, |_| {
+            began = true;
+            Ok(())
+        });
+        assert_eq!(refused, Err(EINVAL));
+
+        let refused = scope::<FromDevice, u8, _>(owner.device(), &mut [], |_| {
+            began = true;
+            Ok(())
+        });
+        assert_eq!(refused, Err(EINVAL));
+
+        let refused = scope_shared(owner.device(), &stack, |_| {
+            began = true;
+            Ok(())
+        });
+        assert_eq!(refused, Err(EINVAL));
+        assert!(!began);
+        Ok(())
+    }
+
+    #[test]
+    fn scope_in_a_scope() -> Result {
+        let owner = device(c"rust_phys_scopes")?;
+        let mut bytes = KVec::from_elem(1u8, 1024, GFP_KERNEL)?;
+        let (one, two) = bytes.split_at_mut(512);
+
+        scope::<FromDevice, _, _>(owner.device(), one, |one| {
+            scope::<FromDevice, _, _>(owner.device(), two, |two| {
+                Seen::by_device(two)?.fill(3);
+                Ok(())
+            })?;
+            Seen::by_device(one)?.fill(2);
+            Ok(())
+        })?;
+        assert_eq!(
+            (bytes[0], bytes[511], bytes[512], bytes[1023]),
+            (2, 2, 3, 3)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn shared_memory_is_read_by_all() -> Result {
+        let owner = device(c"rust_phys_shared")?;
+        let mut bytes = KVec::from_elem(1u8, 256, GFP_KERNEL)?;
+        bytes[255] = 2;
+
+        scope_shared(owner.device(), &bytes, |one| {
+            scope_shared(owner.device(), &bytes[128..], |two| {
+                let (one, two) = (Seen::by_device(one)?, Seen::by_device(two)?);
+
+                assert_eq!((one.len(), two.len()), (256, 128));
+                assert_eq!((one.read(0), one.read(255)), (1, 2));
+                assert_eq!((two.read(0), two.read(127)), (1, 2));
+                assert_eq!(bytes[255], 2);
+                Ok(())
+            })
+        })
+    }
+
+    #[test]
+    fn guard_of_a_scope_may_be_forgotten() -> Result {
+        let owner = device(c"rust_phys_forgotten")?;
+        let mut bytes = KVec::from_elem(1u8, 64, GFP_KERNEL)?;
+        let at = ptr::from_ref(&bytes[0]);
+
+        scope::<Bidirectional, _, _>(owner.device(), &mut bytes, |map| {
+            let guard = map.cpu()?;
+            assert!(ptr::eq(&guard[0], at));
+            core::mem::forget(guard);
+
+            map.cpu()?[1] = 7;
+            assert_eq!(Seen::by_device(map)?.read(1), 7);
+            Ok(())
+        })?;
+        assert_eq!(bytes[1], 7);
         Ok(())
     }
 }

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that is shared is not written: there is no guard, and no other direction.
+
+use kernel::{
+    device::{Bound, Device},
+    dma::phys::scope_shared,
+    prelude::*,
+};
+
+pub fn write(dev: &Device<Bound>, buffer: &[u8]) -> Result {
+    scope_shared(dev, buffer, |map| {
+        map.cpu()?[0] = 1;
+        //~^ ERROR E0277 DerefMut
+        Ok(())
+    })
+}
