@@ -19,6 +19,7 @@
 //! | what | mapped by | the device finds |
 //! | --- | --- | --- |
 //! | one range: `KBox`, `KVec`, `PageBytes`, part of a BAR | [`Mapping`] | one address |
+//! | many ranges: `VVec`, a list of pages, parts of a BAR | [`VecMapping`] | segments |
 //! | memory that is borrowed | [`scope()`], [`scope_shared()`] | one address, in a closure |
 //!
 //! # Lifetimes
@@ -88,6 +89,11 @@ pub mod testing;
 mod tests;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests_lend;
+#[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
+mod tests_vec;
+mod vec_mapping;
+mod vec_memory;
+mod vec_storage;
 
 pub use self::{
     cpu_phys::CpuPhys,
@@ -117,7 +123,10 @@ pub use self::{
         scope_shared,
         Borrowed,
         Shared, //
-    }, //
+    },
+    vec_mapping::VecMapping,
+    vec_memory::VecMemory,
+    vec_storage::VecStorage, //
 };
 
 #[cfg(not(CONFIG_HIGHMEM))]

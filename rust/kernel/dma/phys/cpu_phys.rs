@@ -22,6 +22,7 @@ use core::ptr;
 ///
 /// Every byte of the range is RAM, and there is at least one.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub struct CpuPhys(bindings::cpu_phys);
 
 impl CpuPhys {

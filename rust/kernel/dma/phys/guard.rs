@@ -19,9 +19,10 @@ use core::{
 
 /// The CPU's access to memory that is mapped, until it is dropped.
 ///
-/// Made by [`Mapping::cpu`](super::Mapping::cpu) for all that is mapped, and by
-/// [`Mapping::cpu_range`](super::Mapping::cpu_range) for a part. It reads in each direction, and
-/// writes where the direction is [`Writable`].
+/// Made by [`Mapping::cpu`](super::Mapping::cpu) for all that is mapped, by
+/// [`Mapping::cpu_range`](super::Mapping::cpu_range) for a part, and by their twins in
+/// [`VecMapping`](super::VecMapping). It reads in each direction, and writes where the direction is
+/// [`Writable`].
 ///
 /// Forgetting a guard leaves out the hand-over to the device: what the CPU wrote may not be seen
 /// by the device, until the next guard for these bytes is dropped.

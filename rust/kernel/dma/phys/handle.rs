@@ -4,7 +4,8 @@
 
 use super::{
     MapError,
-    Route, //
+    Route,
+    VecStorage, //
 };
 use crate::{
     bindings,
@@ -17,7 +18,7 @@ use crate::{
 };
 use core::marker::PhantomData;
 
-/// What the C core knows a mapping by.
+/// What the C core knows a mapping by: `struct dma_phys_map`, or `struct dma_phys_vec`.
 pub(super) trait Raw {
     /// Length in bytes.
     fn size(&self) -> usize;
@@ -77,6 +78,73 @@ impl Raw for bindings::dma_phys_map {
     }
 }
 
+/// A vec of the C core, with its storage.
+///
+/// # Invariants
+///
+/// `vec` knows no storage, or all of `storage`, to which nobody else writes.
+pub(super) struct RawVec {
+    vec: bindings::dma_phys_vec,
+    storage: VecStorage,
+}
+
+impl RawVec {
+    /// An empty vec.
+    pub(super) fn new(mut storage: VecStorage) -> Self {
+        let vec = bindings::dma_phys_vec {
+            segments: storage.as_mut_ptr(),
+            room: storage.room(),
+            ..pin_init::zeroed()
+        };
+
+        // INVARIANT: These are the segments of `storage`, which stay where they are when it is
+        // moved.
+        Self { vec, storage }
+    }
+
+    /// For the C core to fill in.
+    #[inline]
+    pub(super) fn as_mut_ptr(&mut self) -> *mut bindings::dma_phys_vec {
+        &raw mut self.vec
+    }
+
+    /// The segments in use.
+    #[inline]
+    pub(super) fn segments(&self) -> &[bindings::dma_phys_segment] {
+        self.storage.first(self.vec.count)
+    }
+}
+
+impl Raw for RawVec {
+    #[inline]
+    fn size(&self) -> usize {
+        self.vec.size
+    }
+
+    #[inline]
+    fn route(&self) -> u8 {
+        self.vec.route
+    }
+
+    #[inline]
+    unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int {
+        // SAFETY: By the safety requirements; by the type invariant the storage is there.
+        unsafe { bindings::dma_phys_vec_sync_for_cpu(&raw mut self.vec, offset, len) }
+    }
+
+    #[inline]
+    unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
+        // SAFETY: By the safety requirements; by the type invariant the storage is there.
+        unsafe { bindings::dma_phys_vec_sync_for_device(&raw mut self.vec, offset, len) }
+    }
+
+    #[inline]
+    unsafe fn unmap(&mut self) {
+        // SAFETY: By the safety requirements; by the type invariant the storage is there.
+        unsafe { bindings::dma_phys_vec_unmap(&raw mut self.vec) }
+    }
+}
+
 /// Something that is mapped, until it is dropped.
 ///
 /// The lifetimes in `'bound` and `K` are here, beside the `Drop`, so that they must still be valid
@@ -93,8 +161,8 @@ pub(super) struct Handle<'bound, R: Raw, K> {
     _kind: PhantomData<K>,
 }
 
-// SAFETY: An `R` is plain data, which any task may sync and unmap. Its device is bound for `'bound`
-// wherever the handle is. There is no `K` in a handle.
+// SAFETY: An `R` is plain data, with storage of its own where it is a vec, which any task may sync
+// and unmap. Its device is bound for `'bound` wherever the handle is. There is no `K` in a handle.
 unsafe impl<R: Raw, K> Send for Handle<'_, R, K> {}
 
 // SAFETY: A shared reference to a handle reads plain data which only an exclusive one changes.

@@ -35,7 +35,7 @@ mod private {
     pub trait Sealed {}
 }
 
-/// What the range of a [`Mapping`] is made of: [`Cpu`] or [`Mmio`].
+/// What a [`Mapping`] or a [`VecMapping`](super::VecMapping) is made of: [`Cpu`] or [`Mmio`].
 pub trait Kind: private::Sealed {}
 
 /// Memory that the CPU caches, owned by its [`Mapping`].

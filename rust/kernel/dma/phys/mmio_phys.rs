@@ -26,6 +26,7 @@ use core::marker::PhantomData;
 /// Every byte of the range belongs to the BAR it was made from, none is RAM, and there is at least
 /// one.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub struct MmioPhys<'peer> {
     range: bindings::mmio_phys,
     _peer: PhantomData<&'peer ()>,

@@ -2,7 +2,15 @@
 
 //! One page as memory that a mapping can own.
 
-use super::Memory;
+use super::{
+    Cpu,
+    CpuGuard,
+    CpuPhys,
+    Direction,
+    Memory,
+    VecMapping,
+    VecMemory, //
+};
 use crate::{
     alloc::{
         flags::__GFP_ZERO,
@@ -13,7 +21,8 @@ use crate::{
     page::{
         Page,
         PAGE_SIZE, //
-    }, //
+    },
+    prelude::*, //
 };
 use core::{
     ops::{
@@ -113,3 +122,32 @@ impl DerefMut for PageBytes {
 // page. The page is freed when the `PageBytes` is dropped, and leaks when it is forgotten. By the
 // type invariant nobody else reads or writes it.
 unsafe impl Memory for PageBytes {}
+
+// SAFETY: A `KVec` owns its elements, which change only in a call on the vector. The address of a
+// page is the same wherever its `PageBytes` is; it is freed with that, and leaks when the vector is
+// forgotten. By the type invariant nobody else reads or writes it.
+unsafe impl VecMemory for KVec<PageBytes> {
+    fn ranges(&mut self) -> impl Iterator<Item = Result<CpuPhys>> {
+        self.iter_mut().map(|page| CpuPhys::from_mut(&mut **page))
+    }
+}
+
+impl<D: Direction> VecMapping<'_, Cpu<KVec<PageBytes>>, D> {
+    /// Takes one page from the device, until the guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ERANGE`] where there is no page with that index.
+    ///
+    /// # Examples
+    ///
+    /// See [`VecMapping::new`].
+    pub fn cpu_page(&mut self, index: usize) -> Result<CpuGuard<'_, [u8], D>> {
+        let page = self.kind.0.get_mut(index).ok_or(ERANGE)?;
+        let bytes = self.handle.cpu(index * PAGE_SIZE, PAGE_SIZE)?;
+
+        // SAFETY: By the type invariant the pages are mapped in a row, so that these bytes are
+        // those of this page.
+        Ok(unsafe { CpuGuard::new(bytes, &mut **page) })
+    }
+}
