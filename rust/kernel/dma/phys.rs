@@ -20,6 +20,7 @@
 //! | --- | --- | --- |
 //! | one range: `KBox`, `KVec`, `PageBytes`, part of a BAR | [`Mapping`] | one address |
 //! | many ranges: `VVec`, a list of pages, parts of a BAR | [`VecMapping`] | segments |
+//! | the data of a block request | [`RequestMapping`] | segments |
 //! | memory that is borrowed | [`scope()`], [`scope_shared()`] | one address, in a closure |
 //!
 //! # Lifetimes
@@ -80,6 +81,8 @@ mod mmio_phys;
 mod page_bytes;
 #[cfg(CONFIG_PCI_P2PDMA)]
 mod peer;
+#[cfg(CONFIG_BLOCK)]
+mod request;
 mod route;
 mod scope;
 #[cfg(CONFIG_KUNIT)]
@@ -89,6 +92,8 @@ pub mod testing;
 mod tests;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests_lend;
+#[cfg(all(CONFIG_DMA_PHYS_KUNIT_TEST, CONFIG_BLOCK))]
+mod tests_request;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests_vec;
 mod vec_mapping;
@@ -133,3 +138,5 @@ pub use self::{
 pub use self::page_bytes::PageBytes;
 #[cfg(CONFIG_PCI_P2PDMA)]
 pub use self::peer::Peer;
+#[cfg(CONFIG_BLOCK)]
+pub use self::request::RequestMapping;

@@ -16,7 +16,11 @@ use crate::{
     error::to_result,
     prelude::*, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr, //
+};
 
 /// What the C core knows a mapping by: `struct dma_phys_map`, or `struct dma_phys_vec`.
 pub(super) trait Raw {
@@ -112,6 +116,10 @@ impl RawVec {
     #[inline]
     pub(super) fn segments(&self) -> &[bindings::dma_phys_segment] {
         self.storage.first(self.vec.count)
+    }
+
+    pub(super) fn into_storage(self) -> VecStorage {
+        self.storage
     }
 }
 
@@ -234,6 +242,17 @@ impl<'bound, R: Raw, K> Handle<'bound, R, K> {
             offset,
             len,
         })
+    }
+
+    /// Undoes what is mapped, and gives back what it was known by.
+    #[inline]
+    pub(super) fn unmap(self) -> R {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: By the type invariant it is live, and its device still bound.
+        unsafe { this.raw.unmap() };
+        // SAFETY: `this` is neither used again nor dropped.
+        unsafe { ptr::read(&this.raw) }
     }
 }
 

@@ -9,6 +9,8 @@ use crate::{
 
 /// Why memory could not be mapped, and the memory.
 ///
+/// For a request "the memory" is the request and the storage that was to be used for it.
+///
 /// `?` turns it into the [`Error`], and drops the memory.
 ///
 /// # Examples

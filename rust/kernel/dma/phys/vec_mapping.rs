@@ -102,7 +102,7 @@ impl<K: Kind, D: Direction> VecMapping<'_, K, D> {
 }
 
 #[inline]
-fn segments(vec: &RawVec) -> impl ExactSizeIterator<Item = (DmaAddress, usize)> + '_ {
+pub(super) fn segments(vec: &RawVec) -> impl ExactSizeIterator<Item = (DmaAddress, usize)> + '_ {
     vec.segments()
         .iter()
         .map(|segment| (segment.addr, segment.len))

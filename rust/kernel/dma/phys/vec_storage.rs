@@ -18,7 +18,9 @@ use crate::{
 
 /// Storage for the segments of a vec.
 ///
-/// A [`VecMapping`](super::VecMapping) brings its own.
+/// A [`VecMapping`](super::VecMapping) brings its own. A driver that must not allocate makes it
+/// ahead: one for each request that its device works on at a time, see
+/// [`RequestMapping`](super::RequestMapping).
 ///
 /// It may be large, and then be memory that must not be freed in atomic context.
 ///

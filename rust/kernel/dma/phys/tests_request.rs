@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A disk in memory whose "device" finds the data of requests by its DMA addresses.
+
+use super::{
+    tests::{
+        device,
+        Seen, //
+    },
+    *, //
+};
+use crate::{
+    bindings,
+    block::{
+        mq::{
+            gen_disk::{
+                GenDisk,
+                GenDiskBuilder, //
+            },
+            Operations,
+            Request,
+            TagSet, //
+        },
+        SECTOR_SHIFT, //
+    },
+    device::{
+        Bound,
+        Device, //
+    },
+    error::to_result,
+    new_spinlock,
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        SpinLock, //
+    },
+};
+use core::marker::PhantomData;
+
+const PAGES: usize = 32;
+const DEPTH: u32 = 4;
+
+/// What requests of one queue have in common.
+struct Queue<'bound> {
+    dev: &'bound Device<Bound>,
+    state: Arc<State>,
+}
+
+#[pin_data]
+struct State {
+    /// What is on the disk.
+    #[pin]
+    bytes: SpinLock<KVec<u8>>,
+    /// One for each request, and one that is too small at first.
+    #[pin]
+    storage: SpinLock<KVec<VecStorage>>,
+    /// Where the disk is, once a request has come.
+    disk: Atomic<usize>,
+    /// Requests that could be completed while they were mapped.
+    completed_early: Atomic<usize>,
+    /// Requests that did not fit.
+    refused: Atomic<usize>,
+    /// The most segments of one request.
+    most: Atomic<usize>,
+}
+
+struct Disk<'bound>(PhantomData<&'bound Device<Bound>>);
+
+fn raw(rq: &Request<Disk<'_>>) -> *mut bindings::request {
+    core::ptr::from_ref(rq).cast_mut().cast()
+}
+
+impl<'bound> Queue<'bound> {
+    /// Takes the storage that was put back last.
+    fn map(&self, rq: ARef<Request<Disk<'bound>>>) -> Result<RequestMapping<'bound, Disk<'bound>>> {
+        let storage = self.state.storage.lock().pop().ok_or(EBUSY)?;
+
+        match RequestMapping::new(self.dev, rq, storage) {
+            Ok(map) => Ok(map),
+            Err(error) => {
+                let (error, (rq, storage)) = error.into_parts();
+                if storage.room() != 0 || error != EINVAL {
+                    return Err(error);
+                }
+                let refused = self.state.refused.load(Relaxed);
+                self.state.refused.store(refused + 1, Relaxed);
+                self.map(rq)
+            }
+        }
+    }
+
+    /// What the device does: moves bytes between the disk and its addresses.
+    fn transfer(&self, map: &RequestMapping<'bound, Disk<'bound>>) -> Result {
+        let rq = raw(map.request());
+        // SAFETY: The request is the driver's.
+        let (sector, flags) = unsafe { ((*rq).__sector, (*rq).cmd_flags) };
+        let start = usize::try_from(sector)? << SECTOR_SHIFT;
+        let seen = Seen::segments(map.segments())?;
+        let mut disk = self.state.bytes.lock();
+        let disk = disk.get_mut(start..start + map.size()).ok_or(EIO)?;
+
+        for (offset, byte) in disk.iter_mut().enumerate() {
+            if flags & 1 == bindings::req_op_REQ_OP_WRITE {
+                *byte = seen.read(offset);
+            } else {
+                seen.write(offset, *byte);
+            }
+        }
+
+        let most = self.state.most.load(Relaxed).max(map.segments().len());
+        self.state.most.store(most, Relaxed);
+        Ok(())
+    }
+}
+
+#[vtable]
+impl<'bound> Operations for Disk<'bound> {
+    type QueueData = KBox<Queue<'bound>>;
+
+    fn queue_rq(queue: &Queue<'bound>, rq: ARef<Request<Self>>, _is_last: bool) -> Result {
+        let state = &queue.state;
+        // SAFETY: The request is the driver's, and of a queue with a disk.
+        let disk = unsafe { (*(*raw(&rq)).q).disk };
+        state.disk.store(disk as usize, Relaxed);
+
+        let map = queue.map(rq)?;
+        let moved = queue.transfer(&map);
+
+        if Request::end_ok(map.request().into()).is_ok() {
+            state.completed_early.store(1, Relaxed);
+        }
+        let (rq, storage) = map.unmap();
+        state
+            .storage
+            .lock()
+            .push_within_capacity(storage)
+            .map_err(|_| ENOSPC)?;
+        moved?;
+        Request::complete(rq);
+        Ok(())
+    }
+
+    fn commit_rqs(_queue: &Queue<'bound>) {}
+
+    fn complete(rq: ARef<Request<Self>>) {
+        let _ = Request::end_ok(rq);
+    }
+}
+
+fn disk(dev: &Device<Bound>) -> Result<(Arc<State>, GenDisk<Disk<'_>>)> {
+    let mut storage = KVec::with_capacity(DEPTH as usize + 1, GFP_KERNEL)?;
+    for _ in 0..DEPTH {
+        storage.push(VecStorage::new(dev, 128, 1 << 20, GFP_KERNEL)?, GFP_KERNEL)?;
+    }
+    // Found first, and used up: there is no room in it.
+    storage.push(VecStorage::new(dev, 0, 0, GFP_KERNEL)?, GFP_KERNEL)?;
+
+    let bytes = KVec::from_elem(0u8, PAGES * PAGE_SIZE, GFP_KERNEL)?;
+    let state = Arc::pin_init(
+        pin_init!(State {
+            bytes <- new_spinlock!(bytes),
+            storage <- new_spinlock!(storage),
+            disk: Atomic::new(0),
+            completed_early: Atomic::new(0),
+            refused: Atomic::new(0),
+            most: Atomic::new(0),
+        }),
+        GFP_KERNEL,
+    )?;
+
+    let queue = KBox::new(
+        Queue {
+            dev,
+            state: state.clone(),
+        },
+        GFP_KERNEL,
+    )?;
+    let tags = Arc::pin_init(TagSet::new(1, DEPTH, 1), GFP_KERNEL)?;
+    let disk = GenDiskBuilder::new()
+        .capacity_sectors(((PAGES * PAGE_SIZE) >> SECTOR_SHIFT) as u64)
+        .build(fmt!("rust_phys"), tags, queue)?;
+    Ok((state, disk))
+}
+
+/// Reads or writes `pages`, one after the other, from page `start` of the disk on.
+fn transfer(state: &State, op: bindings::req_op, start: usize, pages: &[Page]) -> Result {
+    // When the disk was added it was looked at for partitions.
+    let disk = state.disk.load(Relaxed) as *mut bindings::gendisk;
+    if disk.is_null() {
+        return Err(ENXIO);
+    }
+
+    // SAFETY: The disk is there as long as the caller has it, the pages until the bio is done, and
+    // there is room for all of them in it.
+    unsafe {
+        let bio = bindings::bio_alloc_bioset(
+            (*disk).part0,
+            pages.len().try_into()?,
+            op,
+            GFP_KERNEL.as_raw(),
+            &raw mut bindings::fs_bio_set,
+        );
+        if bio.is_null() {
+            return Err(ENOMEM);
+        }
+
+        (*bio).bi_iter.bi_sector = ((start * PAGE_SIZE) >> SECTOR_SHIFT) as u64;
+        for page in pages {
+            bindings::__bio_add_page(bio, page.as_ptr(), PAGE_SIZE as u32, 0);
+        }
+        let done = to_result(bindings::submit_bio_wait(bio));
+        bindings::bio_put(bio);
+        done
+    }
+}
+
+fn pages(count: usize, byte: impl Fn(usize) -> u8) -> Result<KVec<Page>> {
+    let mut pages = KVec::new();
+
+    for index in 0..count {
+        let page = Page::alloc_page(GFP_KERNEL)?;
+        let bytes = [byte(index); 64];
+        for offset in (0..PAGE_SIZE).step_by(bytes.len()) {
+            // SAFETY: Nobody else knows the page.
+            unsafe { page.write_raw(bytes.as_ptr(), offset, bytes.len()) }?;
+        }
+        pages.push(page, GFP_KERNEL)?;
+    }
+    Ok(pages)
+}
+
+/// Whether all bytes of the page are this one.
+fn is_all(page: &Page, byte: u8) -> Result<bool> {
+    let mut bytes = [0u8; 64];
+
+    for offset in (0..PAGE_SIZE).step_by(bytes.len()) {
+        // SAFETY: Nobody writes the page: it is read in no request.
+        unsafe { page.read_raw(bytes.as_mut_ptr(), offset, bytes.len()) }?;
+        if bytes != [byte; 64] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[macros::kunit_tests(rust_dma_phys_request)]
+mod suite {
+    use super::*;
+
+    #[test]
+    fn data_goes_to_the_disk_and_back() -> Result {
+        let owner = device(c"rust_phys_request")?;
+        let (state, disk) = disk(owner.device())?;
+
+        // Far from each other, so that they are more than one range.
+        let mut out = pages(16, |index| index as u8 + 1)?;
+        out.reverse();
+        transfer(&state, bindings::req_op_REQ_OP_WRITE, 8, &out)?;
+        assert_eq!(state.bytes.lock()[8 * PAGE_SIZE - 1], 0);
+        assert_eq!(state.bytes.lock()[8 * PAGE_SIZE], 16);
+        assert_eq!(state.bytes.lock()[24 * PAGE_SIZE - 1], 1);
+
+        let back = pages(3, |_| 0xff)?;
+        transfer(&state, bindings::req_op_REQ_OP_READ, 22, &back)?;
+        assert!(is_all(&back[0], 2)?);
+        assert!(is_all(&back[1], 1)?);
+        assert!(is_all(&back[2], 0)?);
+        // Slots may follow each other; pages that were turned round do not.
+        let one = Mapping::<_, ToDevice>::new(owner.device(), KBox::new([0u8; 64], GFP_KERNEL)?)?;
+        assert!(one.route() == Route::Bounce || state.most.load(Relaxed) > 1);
+
+        drop(disk);
+        Ok(())
+    }
+
+    #[test]
+    fn h19_storage_is_used_again() -> Result {
+        let owner = device(c"rust_phys_storage")?;
+        let (state, disk) = disk(owner.device())?;
+
+        // Long and short requests, all with the same storage.
+        for round in 0..20usize {
+            let count = 1 + round % 7;
+            let out = pages(count, |index| (round * 8 + index) as u8)?;
+            let back = pages(count, |_| 0xff)?;
+
+            transfer(&state, bindings::req_op_REQ_OP_WRITE, round, &out)?;
+            transfer(&state, bindings::req_op_REQ_OP_READ, round, &back)?;
+            for (index, page) in back.iter().enumerate() {
+                assert!(is_all(page, (round * 8 + index) as u8)?);
+            }
+        }
+        assert_eq!(state.storage.lock().len(), DEPTH as usize);
+        drop(disk);
+        Ok(())
+    }
+
+    #[test]
+    fn mapped_request_is_not_completed() -> Result {
+        let owner = device(c"rust_phys_early")?;
+        let (state, disk) = disk(owner.device())?;
+
+        let one = pages(1, |_| 0xff)?;
+        transfer(&state, bindings::req_op_REQ_OP_READ, 0, &one)?;
+        assert_eq!(state.completed_early.load(Relaxed), 0);
+        drop(disk);
+        Ok(())
+    }
+
+    #[test]
+    fn refused_request_comes_back() -> Result {
+        let owner = device(c"rust_phys_refused")?;
+        let (state, disk) = disk(owner.device())?;
+
+        // The first try found no room, and was none: both came back and the second worked.
+        let one = pages(1, |_| 0xff)?;
+        transfer(&state, bindings::req_op_REQ_OP_READ, 0, &one)?;
+        assert_eq!(state.refused.load(Relaxed), 1);
+        drop(disk);
+        Ok(())
+    }
+}
