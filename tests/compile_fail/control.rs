@@ -3,12 +3,15 @@
 //! What the other programs do, done right.
 
 use kernel::{
+    block::mq::{Operations, Request},
     device::{Bound, Device},
     dma::phys::{
-        Bidirectional, Cpu, FromDevice, Mapping, Mmio, MmioPhys, PageBytes, Peer, ToDevice,
+        scope, scope_shared, Bidirectional, Cpu, FromDevice, Mapping, Mmio, MmioPhys, PageBytes,
+        Peer, PeerUser, RequestMapping, Revoke, ToDevice, VecMapping, VecStorage,
     },
     pci,
     prelude::*,
+    sync::aref::ARef,
 };
 
 /// A mapping of each kind, kept as a driver keeps them.
@@ -45,8 +48,60 @@ pub fn there_and_back(dev: &Device<Bound>) -> Result<u8> {
     Ok(first + map.unmap()[1])
 }
 
+pub fn many_ranges(dev: &Device<Bound>, pages: KVec<PageBytes>) -> Result<u8> {
+    let words = VVec::from_elem(0u16, 100_000, GFP_KERNEL)?;
+    let mut map = VecMapping::<Cpu<_>, ToDevice>::new(dev, words, GFP_KERNEL)?;
+    map.cpu_range(0..10)?.fill(1);
+    drop(map.unmap());
+
+    let mut map = VecMapping::<Cpu<_>, FromDevice>::new(dev, pages, GFP_KERNEL)?;
+    let first = map.cpu_page(0)?[0];
+    Ok(first + map.unmap()[1][0])
+}
+
+pub fn borrowed(dev: &Device<Bound>, one: &mut [u8], two: &mut [u8]) -> Result<u8> {
+    scope::<Bidirectional, _, _>(dev, one, |one| {
+        one.cpu_range(0..1)?[0] = 1;
+        scope_shared(dev, two, |two| Ok(two.size()))?;
+        let first = one.cpu()?[0];
+        Ok(first)
+    })
+}
+
+pub fn request<T: Operations>(
+    dev: &Device<Bound>,
+    rq: ARef<Request<T>>,
+    storage: VecStorage,
+) -> Result<VecStorage> {
+    let map = RequestMapping::new(dev, rq, storage)?;
+    let (rq, storage) = map.unmap();
+    Request::complete(rq);
+    Ok(storage)
+}
+
+pub struct Told;
+
+impl Revoke for Told {
+    fn revoke(&self) {}
+}
+
+pub fn told<'a>(dev: &'a Device<Bound>, range: MmioPhys<'a>) -> Result {
+    let told = PeerUser::attach(&range, Told, GFP_KERNEL)?;
+    let map = VecMapping::<_, ToDevice>::new_mmio(dev, &[range], GFP_KERNEL)?;
+    drop((map, told));
+    Ok(())
+}
+
 fn is_send<T: Send + Sync>() {}
 
 pub fn mappings_go_to_other_threads() {
     is_send::<Data<'_>>();
+    is_send::<VecMapping<'_, Cpu<VVec<u8>>, ToDevice>>();
+    is_send::<VecMapping<'_, Mmio<'_>, ToDevice>>();
+    is_send::<VecStorage>();
+    is_send::<PeerUser<Told>>();
+}
+
+pub fn so_do_requests<T: Operations>() {
+    is_send::<RequestMapping<'_, T>>();
 }

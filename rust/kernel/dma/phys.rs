@@ -31,6 +31,9 @@
 //! someone else. Forgetting one of device memory also keeps its [`Peer`] from being taken back.
 //! Memory that is only borrowed cannot be leaked: it is mapped in a scope that nobody can skip.
 //!
+//! A peer's removal waits for all mappings of its memory. Who keeps one for longer than a transfer
+//! is a [`PeerUser`], which is told when the peer leaves.
+//!
 //! # What the types cannot see
 //!
 //! When a device is done with a mapping, only its driver knows. Take a [`CpuGuard`], unmap or drop
@@ -81,6 +84,8 @@ mod mmio_phys;
 mod page_bytes;
 #[cfg(CONFIG_PCI_P2PDMA)]
 mod peer;
+#[cfg(CONFIG_PCI_P2PDMA)]
+mod peer_user;
 #[cfg(CONFIG_BLOCK)]
 mod request;
 mod route;
@@ -92,6 +97,8 @@ pub mod testing;
 mod tests;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests_lend;
+#[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
+mod tests_peer;
 #[cfg(all(CONFIG_DMA_PHYS_KUNIT_TEST, CONFIG_BLOCK))]
 mod tests_request;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
@@ -136,7 +143,13 @@ pub use self::{
 
 #[cfg(not(CONFIG_HIGHMEM))]
 pub use self::page_bytes::PageBytes;
-#[cfg(CONFIG_PCI_P2PDMA)]
-pub use self::peer::Peer;
 #[cfg(CONFIG_BLOCK)]
 pub use self::request::RequestMapping;
+#[cfg(CONFIG_PCI_P2PDMA)]
+pub use self::{
+    peer::Peer,
+    peer_user::{
+        PeerUser,
+        Revoke, //
+    }, //
+};

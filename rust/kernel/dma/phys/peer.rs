@@ -16,10 +16,11 @@ use crate::{
 
 /// A BAR that its owner lends to other devices.
 ///
-/// Dropping it takes the BAR back: new mappings answer [`ENODEV`] from then on, and the drop waits
-/// until the last mapping has gone. So a driver must not drop its peer before mappings of it that
-/// only the same task can drop: keep them above it in the same struct. A peer that is forgotten is
-/// taken back when the driver detaches from the owner.
+/// Dropping it takes the BAR back: new mappings answer [`ENODEV`] from then on, each
+/// [`PeerUser`](super::PeerUser) is told, and the drop waits until the last mapping has gone. So a
+/// driver must not drop its peer before mappings of it that only the same task can drop: keep them
+/// above it in the same struct. A peer that is forgotten is taken back when the driver detaches
+/// from the owner.
 ///
 /// # Invariants
 ///
