@@ -4,27 +4,33 @@
 
 use crate::{
     bindings,
-    io::PhysAddr, //
+    error::to_result,
+    io::{
+        resource::Resource,
+        PhysAddr, //
+    },
+    prelude::*, //
 };
 #[cfg(CONFIG_PCI)]
 use crate::{
     container_of,
     device,
-    error::to_result,
-    pci,
-    prelude::*, //
+    pci, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ptr, //
+};
 
-/// A range of device memory: part of a BAR that a [`Peer`](super::Peer) lends.
+/// A range of device memory: part of a BAR that a [`Peer`](super::Peer) lends, or of a resource.
 ///
 /// It is a fact about an address, not a claim on the device: it may be kept when the peer's driver
 /// has gone, and mapping it answers `ENODEV` from then on.
 ///
 /// # Invariants
 ///
-/// Every byte of the range belongs to the BAR it was made from, none is RAM, and there is at least
-/// one.
+/// Every byte of the range belongs to the BAR or the resource it was made from, none is RAM, and
+/// there is at least one.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct MmioPhys<'peer> {
@@ -79,6 +85,53 @@ impl<'peer> MmioPhys<'peer> {
 
         // INVARIANT: `mmio_phys_from_bar()` succeeds within a BAR of memory only, and never for 0
         // bytes.
+        Ok(Self {
+            range,
+            _peer: PhantomData,
+        })
+    }
+
+    /// The range of `len` bytes that starts `offset` bytes into `resource`.
+    ///
+    /// For device memory that each device reaches at its physical address, such as the FIFO that a
+    /// DMA engine feeds. Not for a BAR: nothing here asks whether it can be reached, or holds its
+    /// owner.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] where the resource is not memory with an address, `len` is 0, or the range leaves
+    /// the resource or holds RAM.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     device::{Bound, Device},
+    ///     dma::phys::{Mapping, Mmio, MmioPhys, ToDevice},
+    ///     platform, //
+    /// };
+    ///
+    /// /// Lets the DMA engine `dma` read a device's FIFO, which is 8 bytes into its registers.
+    /// fn fifo<'a>(
+    ///     dma: &'a Device<Bound>,
+    ///     owner: &'a platform::Device<Bound>,
+    /// ) -> Result<Mapping<'a, Mmio<'a>, ToDevice>> {
+    ///     let registers = owner.resource_by_index(0).ok_or(ENXIO)?;
+    ///     Mapping::new_mmio(dma, MmioPhys::from_resource(registers, 8, 4)?)
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn from_resource(resource: &'peer Resource, offset: u64, len: usize) -> Result<Self> {
+        // A `Resource` is a transparent `struct resource`.
+        let resource = ptr::from_ref(resource).cast::<bindings::resource>();
+        let mut range = pin_init::zeroed();
+        // SAFETY: The first pointer is of a reference, the last one to a local variable.
+        to_result(unsafe {
+            bindings::mmio_phys_from_resource(resource, offset, len, &raw mut range)
+        })?;
+
+        // INVARIANT: `mmio_phys_from_resource()` succeeds within a resource without RAM only, and
+        // never for 0 bytes.
         Ok(Self {
             range,
             _peer: PhantomData,

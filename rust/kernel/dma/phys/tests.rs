@@ -18,6 +18,7 @@ use crate::{
         DmaMask, //
     },
     faux,
+    io::resource::Resource,
     pci,
     prelude::*,
     str::CStr, //
@@ -281,6 +282,49 @@ mod suite {
             assert_eq!(MmioPhys::from_bar(pdev, bar, 0, 4096).err(), Some(EINVAL));
         }
         assert_eq!(MmioPhys::from_bar(pdev, 0, 0, 4096).err(), Some(ENODEV));
+        Ok(())
+    }
+
+    #[test]
+    fn h24_resource_bounds_its_ranges() -> Result {
+        let owner = device(c"rust_phys_resource")?;
+        let Some(edu) = Edu::find() else {
+            skip();
+            return Ok(());
+        };
+        // SAFETY: The reference keeps the device, which has this BAR.
+        let bar = unsafe { Resource::from_raw(&raw mut (*edu.0.as_ptr()).resource[0]) };
+        let size = bar.size() as usize;
+
+        for (offset, len) in [(0, 0), (0, size + 1), (1, size), (u64::MAX, 2)] {
+            let range = MmioPhys::from_resource(bar, offset, len);
+            assert_eq!(range.err(), Some(EINVAL));
+        }
+
+        let range = MmioPhys::from_resource(bar, 4096, 64)?;
+        assert_eq!((range.addr(), range.len()), (bar.start() + 4096, 64));
+        match Mapping::<_, ToDevice>::new_mmio(owner.device(), range) {
+            Ok(map) => assert_eq!(map.dma_address(), range.addr()),
+            // Where everything bounces.
+            Err(error) => assert_eq!(error, EOPNOTSUPP),
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn h08_memory_is_no_resource_of_a_device() -> Result {
+        let memory = KVec::from_elem(0u8, 4096, GFP_KERNEL)?;
+        let start = CpuPhys::from_slice(&memory)?.addr();
+        let mut raw = bindings::resource {
+            start,
+            end: start + 4095,
+            flags: bindings::IORESOURCE_MEM as usize,
+            ..pin_init::zeroed()
+        };
+        // SAFETY: It is a valid resource until the end of this function.
+        let resource = unsafe { Resource::from_raw(&raw mut raw) };
+
+        assert_eq!(MmioPhys::from_resource(resource, 0, 64).err(), Some(EINVAL));
         Ok(())
     }
 }
