@@ -136,7 +136,7 @@ static void bytes_move_between_peers(struct kunit *test)
  * A function reaches its own BAR without leaving its bus: the bus route on
  * every machine. Only the address is looked at.
  */
-static void own_bar_is_on_the_bus(struct kunit *test)
+static void h27_own_bar_is_on_the_bus(struct kunit *test)
 {
 	struct dma_phys_map *map = edu_handle(test);
 	struct mmio_phys range;
@@ -776,7 +776,7 @@ static void h25_attach_races_with_leaving(struct kunit *test)
 static struct kunit_case peer_cases[] = {
 	KUNIT_CASE(route_is_the_pci_cores),
 	KUNIT_CASE(bytes_move_between_peers),
-	KUNIT_CASE(own_bar_is_on_the_bus),
+	KUNIT_CASE(h27_own_bar_is_on_the_bus),
 	KUNIT_CASE(no_route_from_other_buses),
 	KUNIT_CASE(lend_arguments),
 	KUNIT_CASE(lend_without_driver),

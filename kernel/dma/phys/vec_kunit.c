@@ -490,6 +490,23 @@ static void arguments(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dma_phys_vec_room(NULL, 1, 1), 0);
 }
 
+/* A vec that was unmapped owns no addresses that it could give back again. */
+static void h18_unmapped_twice(struct kunit *test)
+{
+	u8 *buf = edu_pages(test, 1);
+	struct cpu_phys first = edu_range(test, buf, PAGE_SIZE);
+	struct cpu_phys second = edu_range(test, buf + PAGE_SIZE, PAGE_SIZE);
+	struct dma_phys_vec *vec = map(test, &first, 1, DMA_TO_DEVICE, 0);
+
+	dma_phys_vec_unmap(vec);
+	dma_phys_vec_unmap(vec);
+	KUNIT_EXPECT_TRUE(test, vec_is_empty(vec));
+
+	vec = map(test, &first, 1, DMA_TO_DEVICE, 0);
+	KUNIT_EXPECT_NE(test, vec->segments[0].addr,
+			map(test, &second, 1, DMA_TO_DEVICE, 0)->segments[0].addr);
+}
+
 /* h19: what the last map left behind is nothing to the next. */
 static void h19_state_is_new(struct kunit *test)
 {
@@ -554,6 +571,7 @@ static struct kunit_case vec_cases[] = {
 	KUNIT_CASE(larger_than_a_slot),
 	KUNIT_CASE(h12_manual_sync_of_parts),
 	KUNIT_CASE(arguments),
+	KUNIT_CASE(h18_unmapped_twice),
 	KUNIT_CASE(h19_state_is_new),
 	KUNIT_CASE(room_is_enough),
 	KUNIT_CASE(nothing_leaked),
