@@ -40,7 +40,7 @@ LOGS = CACHE / "log"
 # The sample drivers, by the language they are written in.
 DRIVERS = {"C": "nvme_phys", "Rust": "rust_nvme_phys"}
 # What the initramfs carries where the kernel has it as a module.
-MODULES = ["nvme", *DRIVERS.values(), "dma_phys_peer_test"]
+MODULES = ["nvme", *DRIVERS.values(), "dma_phys_peer_test", "raw_hazards"]
 
 CMB_BYTES = 16 << 20
 

@@ -102,3 +102,12 @@ dma_errors() {
 	[ -e $DEBUG/dma-api/error_count ] || return 0
 	cat $DEBUG/dma-api/error_count
 }
+
+# named <vendor> <device>: the PCI names of such devices, in bus order
+named() {
+	for dev in $PCI/devices/*; do
+		[ "$(cat $dev/vendor) $(cat $dev/device)" = "$1 $2" ] &&
+			basename $dev
+	done
+	return 0
+}
