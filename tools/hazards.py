@@ -102,8 +102,8 @@ CASES = [
     Case("h25", "the peer's driver leaves while a map is held", "p2p-bus"),
     Case("h26", "the device's driver leaves while a map is held",
          "intel-strict", between=AGAIN,
-         ours="does not compile in Rust; in C reported where "
-              "CONFIG_DMA_PHYS_DEBUG is set"),
+         ours="does not compile in Rust; in C reported and undone with "
+              "CONFIG_DMA_PHYS_DEBUG"),
     Case("h27", "address on the bus, unmapped as any other", "intel-strict",
          alone=True),
     Case("h29", "longer than the device's segments", "direct"),
