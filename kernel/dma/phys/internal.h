@@ -77,7 +77,10 @@ int dma_phys_link_run(struct dma_phys_map *map, struct dma_phys_link *link,
 int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link);
 void dma_phys_link_undo(struct dma_phys_map *map, struct dma_phys_link *link);
 
-/* Most bytes of a bounce slot, and where a range may be cut into slots. */
+/*
+ * Most bytes of a bounce slot, 0 where the device can have none, and where a
+ * range may be cut into slots.
+ */
 struct dma_phys_limits dma_phys_slot_limits(struct device *dev);
 
 /* Where @addr of the device leads, 0 where that cannot be known. */

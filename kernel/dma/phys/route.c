@@ -117,12 +117,40 @@ static void cache_at_unmap(const struct dma_phys_map *map)
 
 /* Bounce slots. */
 
-/* Most bytes in one, 0 where none keeps the alignment that the device needs. */
-static size_t slot_most(struct device *dev)
+/*
+ * Most bytes of a slot, 0 where none can be aligned as the device needs it:
+ * swiotlb keeps no bits above the segment boundary.
+ */
+static size_t slot_max(struct device *dev)
 {
-	if (dma_get_min_align_mask(dev) >= IO_TLB_SIZE * IO_TLB_SEGSIZE - 1)
+	unsigned int align = dma_get_min_align_mask(dev);
+
+	if (align > IO_TLB_SIZE * (IO_TLB_SEGSIZE - 1) ||
+	    align & ~dma_get_seg_boundary(dev))
 		return 0;
 	return swiotlb_max_mapping_size(dev);
+}
+
+/*
+ * Whether a slot can take the range, were all of them free: of the address bits
+ * that the device needs kept, those within @align_mask cost room in the slot,
+ * the others say how far from a segment boundary it starts.
+ */
+static int slot_fits(const struct dma_phys_map *map, phys_addr_t phys,
+		     unsigned int align_mask)
+{
+	u64 boundary = dma_get_seg_boundary(map->dev);
+	u64 kept = phys & dma_get_min_align_mask(map->dev);
+	size_t max = slot_max(map->dev), size;
+
+	if (!max)
+		return -EOPNOTSUPP;
+	if (map->size > max)
+		return -E2BIG;
+	size = ALIGN(map->size + (kept & align_mask), align_mask + 1);
+	if (size > max || size - 1 > boundary - (kept & ~align_mask))
+		return -E2BIG;
+	return 0;
 }
 
 /* On success @map->undo is a slot that holds a copy of the range. */
@@ -130,17 +158,14 @@ static int slot_get(struct dma_phys_map *map, phys_addr_t phys,
 		    unsigned int align_mask, unsigned long *attrs)
 {
 	struct device *dev = map->dev;
-	size_t most = slot_most(dev);
 	phys_addr_t slot;
+	int err;
 
 	if (!is_swiotlb_active(dev))
 		return -ERANGE;
-	if (!most)
-		return -EOPNOTSUPP;
-	if (map->size > most || map->size - 1 > dma_get_seg_boundary(dev) ||
-	    ALIGN(map->size + (phys & dma_get_min_align_mask(dev) & align_mask),
-		  align_mask + 1) > most)
-		return -E2BIG;
+	err = slot_fits(map, phys, align_mask);
+	if (err)
+		return err;
 	if (!dma_phys_in_direct_map(phys, map->size))
 		return -ERANGE;
 
@@ -160,7 +185,7 @@ static int slot_get(struct dma_phys_map *map, phys_addr_t phys,
 struct dma_phys_limits dma_phys_slot_limits(struct device *dev)
 {
 	return (struct dma_phys_limits){
-		.max = slot_most(dev) ?: 1,
+		.max = slot_max(dev),
 		.boundary = dma_get_seg_boundary(dev),
 		.align = dma_get_min_align_mask(dev),
 	};
@@ -459,6 +484,9 @@ static int iommu_cpu(struct dma_phys_map *map, phys_addr_t phys)
 	int err;
 
 	map->route = DMA_PHYS_IOMMU;
+	/* Not even through a slot, which has another address. */
+	if (!phys)
+		return -EINVAL;
 	if (likely(!((phys | map->size) & (granule - 1))) ||
 	    (!untrusted(dev) &&
 	     !dma_kmalloc_needs_bounce(dev, map->size, map->dir))) {

@@ -267,6 +267,60 @@ static void h04_larger_than_swiotlb(struct kunit *test)
 	KUNIT_EXPECT_MEMEQ(test, buf + max - EDU_BUF, out, EDU_BUF);
 }
 
+/* No slot keeps so many address bits: refused, and no arithmetic goes wrong. */
+static void h30_slots_cannot_align(struct kunit *test)
+{
+	static const struct { u64 align; u64 boundary; } cases[] = {
+		{ SZ_256K - 1, U32_MAX }, { SZ_1M - 1, U32_MAX },
+		{ SZ_2G - 1, U32_MAX }, { U32_MAX, U32_MAX },
+		{ SZ_64K - 1, SZ_4K - 1 },
+	};
+	unsigned long boundary = dma_get_seg_boundary(edu.dev);
+	const size_t lens[] = { 1, PAGE_SIZE, SZ_1M, 1ULL << 43 };
+	struct cpu_phys range = edu_range(test, edu_pages(test, 0), 1);
+
+	edu_force_bounce(test);
+	for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+		dma_set_min_align_mask(edu.dev, cases[i].align);
+		dma_set_seg_boundary(edu.dev, cases[i].boundary);
+		KUNIT_EXPECT_GE(test, dma_phys_vec_room(edu.dev, 1, PAGE_SIZE),
+				1);
+		for (int k = 0; k < ARRAY_SIZE(lens); k++) {
+			range.len = lens[k];
+			edu_refuses(test, &range, DMA_TO_DEVICE, 0,
+				    -EOPNOTSUPP);
+		}
+	}
+	dma_set_seg_boundary(edu.dev, boundary);
+}
+
+/*
+ * What keeps its place between segment boundaries and crosses one has no slot,
+ * ever: that is not for want of slots, and a vec cuts it.
+ */
+static void bounce_across_boundary(struct kunit *test)
+{
+	unsigned long boundary = dma_get_seg_boundary(edu.dev);
+	struct dma_phys_segment segments[8];
+	struct dma_phys_vec vec = { .segments = segments,
+				    .room = ARRAY_SIZE(segments) };
+	u8 *buf = edu_pages(test, 1);
+	struct cpu_phys range = edu_range(test, buf + 2048, PAGE_SIZE);
+	int err;
+
+	edu_force_bounce(test);
+	dma_set_min_align_mask(edu.dev, PAGE_SIZE - 1);
+	dma_set_seg_boundary(edu.dev, PAGE_SIZE - 1);
+	edu_refuses(test, &range, DMA_TO_DEVICE, 0, -E2BIG);
+	dma_phys_unmap(edu_map(test, buf + 2048, 2048, DMA_TO_DEVICE, 0));
+
+	err = dma_phys_vec_map_cpu(edu.dev, &range, 1, DMA_TO_DEVICE, 0, &vec);
+	KUNIT_EXPECT_EQ(test, err, 0);
+	KUNIT_EXPECT_EQ(test, vec.size, PAGE_SIZE);
+	dma_phys_vec_unmap(&vec);
+	dma_set_seg_boundary(edu.dev, boundary);
+}
+
 static void h04_larger_than_iova_space(struct kunit *test)
 {
 	struct cpu_phys range = edu_range(test, edu_pages(test, 0), PAGE_SIZE);
@@ -401,6 +455,10 @@ static void h16_address_zero(struct kunit *test)
 	edu_refuses_mmio(test, &mmio, DMA_FROM_DEVICE, -EINVAL);
 	range.len = 1;
 	edu_refuses(test, &range, DMA_BIDIRECTIONAL, 0, -EINVAL);
+
+	/* Nor in part, which an untrusted device sees through a slot. */
+	edu.pdev->untrusted = true;
+	edu_refuses(test, &range, DMA_TO_DEVICE, 0, -EINVAL);
 }
 
 static void h17_untrusted_mmio(struct kunit *test)
@@ -1013,6 +1071,8 @@ static struct kunit_case route_cases[] = {
 	KUNIT_CASE(ops_may_have_gaps),
 	KUNIT_CASE(h04_larger_than_swiotlb),
 	KUNIT_CASE(h04_larger_than_iova_space),
+	KUNIT_CASE(h30_slots_cannot_align),
+	KUNIT_CASE(bounce_across_boundary),
 	KUNIT_CASE(h06_beyond_mask),
 	KUNIT_CASE(h06_slots_beyond_mask),
 	KUNIT_CASE(h11_bounce_then_direct),

@@ -331,7 +331,7 @@ static int map_run(struct dma_phys_vec *vec,
 		return err;
 
 	slot = dma_phys_slot_limits(vec->dev);
-	if (dma_phys_cut(&slot, run.addr, run.len) == run.len ||
+	if (!slot.max || dma_phys_cut(&slot, run.addr, run.len) == run.len ||
 	    dma_phys_most_segments(&slot, 0, run.len) > vec->room)
 		return err;
 
@@ -602,7 +602,7 @@ size_t dma_phys_vec_room(struct device *dev, size_t count, size_t size)
 
 	limits = limits_of(dev);
 	slot = dma_phys_slot_limits(dev);
-	if (is_swiotlb_active(dev))
+	if (is_swiotlb_active(dev) && slot.max)
 		pieces = dma_phys_most_segments(&slot, count, size);
 	segments = dma_phys_most_segments(&limits, pieces, size);
 	return min_t(u64, size_add(segments, pieces), SIZE_MAX);
