@@ -64,7 +64,8 @@ static void tell_mapped(const struct dma_phys_map *map, phys_addr_t phys)
  *
  * Context: Any. Does not sleep and allocates nothing but, with GFP_ATOMIC, page
  * tables under an IOMMU and what a growing pool of bounce slots takes.
- * Return: 0, or a negative errno, and @map stays empty:
+ * Return:
+ * * 0 - the range is mapped; on failure @map stays empty
  * * -EINVAL - a pointer is NULL; @map is not empty; no such direction or flag;
  *   the range is empty or wraps around; the device has no DMA mask; physical
  *   address 0 under an IOMMU; the device writes, is not coherent, and the range
@@ -126,10 +127,11 @@ EXPORT_SYMBOL_GPL(dma_phys_map_cpu);
  * transfer, not for the life of a driver: one thread that detaches two devices
  * would wait for a map that only itself can undo.
  *
- * Context: Process, atomic or not, for a peer's range, else any. Does not sleep
- * and allocates nothing but, under an IOMMU, page tables with GFP_ATOMIC, and at
- * the first map between two peers a note of how they are connected.
- * Return: 0, or a negative errno, and @map stays empty:
+ * Context: Any, but for a peer's range process, atomic or not. Does not sleep and
+ * allocates nothing but, under an IOMMU, page tables with GFP_ATOMIC, and at the
+ * first map between two peers a note of how they are connected.
+ * Return:
+ * * 0 - the range is mapped; on failure @map stays empty
  * * -EINVAL - a pointer is NULL; @map is not empty; no such direction or flag;
  *   the range is empty or wraps around; the device has no DMA mask; physical
  *   address 0 under an IOMMU

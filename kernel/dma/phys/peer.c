@@ -244,8 +244,10 @@ err_free:
  * does so when it has detached, after its remove(); both wait until the last map
  * is gone.
  *
- * Context: Process, with a driver bound to @owner, in its probe or later.
- * Return: 0, or a negative errno:
+ * Context: Process, may sleep, with a driver bound to @owner, in its probe or
+ * later.
+ * Return:
+ * * 0 - the BAR is lent
  * * -EINVAL - no such BAR, or it is not memory with an address
  * * -ENODEV - no driver is bound to @owner
  * * -EEXIST - the BAR is lent already
@@ -331,7 +333,8 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_unregister);
  * be attached again.
  *
  * Context: Any.
- * Return: 0, or a negative errno:
+ * Return:
+ * * 0 - @user will be told
  * * -EINVAL - the range belongs to no peer, @user has no callback, is attached
  *   already or is being told, or a pointer is NULL
  * * -ENODEV - the peer is gone, or is leaving

@@ -320,7 +320,8 @@ static int mmio_range(phys_addr_t start, u64 size, u64 offset, size_t len,
  * The range may be kept after the peer has gone: maps of it then fail.
  *
  * Context: Process, atomic or not.
- * Return: 0, or a negative errno, and @range is written on success only:
+ * Return:
+ * * 0 - @range is written, as it is on success only
  * * -EINVAL - no such BAR, it is not memory, the range is empty or leaves it,
  *   or a pointer is NULL
  * * -ENODEV - @owner has not registered the BAR with dma_phys_peer_register(),

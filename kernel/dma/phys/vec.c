@@ -624,9 +624,12 @@ EXPORT_SYMBOL_GPL(dma_phys_vec_room);
  * afterwards. On failure all that was done is undone.
  *
  * Context: Any. Does not sleep, and allocates what dma_phys_map_cpu() does.
- * Return: 0, or a negative errno as of dma_phys_map_cpu(), and @vec stays empty:
- * * -EINVAL - as there; and where there are no ranges, or @vec has no storage
+ * Return:
+ * * 0 - all ranges are mapped; on failure @vec stays empty
+ * * -EINVAL - as of dma_phys_map_cpu(); and where there are no ranges, or @vec
+ *   has no storage
  * * -ENOSPC - the storage is too small, see dma_phys_vec_room()
+ * * others - as of dma_phys_map_cpu()
  */
 int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 			 size_t count, enum dma_data_direction dir, u32 flags,
@@ -665,10 +668,12 @@ EXPORT_SYMBOL_GPL(dma_phys_vec_map_cpu);
  * range.
  *
  * Context: As dma_phys_map_mmio().
- * Return: 0, or a negative errno as of dma_phys_map_mmio(), and @vec stays empty:
- * * -EINVAL - as there; and where there are no ranges, @vec has no storage, or
- *   the ranges belong to different peers
+ * Return:
+ * * 0 - all ranges are mapped; on failure @vec stays empty
+ * * -EINVAL - as of dma_phys_map_mmio(); and where there are no ranges, @vec has
+ *   no storage, or the ranges belong to different peers
  * * -ENOSPC - the storage is too small, see dma_phys_vec_room()
+ * * others - as of dma_phys_map_mmio()
  */
 int dma_phys_vec_map_mmio(struct device *dev, const struct mmio_phys *ranges,
 			  size_t count, enum dma_data_direction dir, u32 flags,
@@ -769,11 +774,13 @@ static int map_block(struct device *dev, struct request *rq, u32 flags,
  * direction of the request. Pages of another device's memory are mapped as
  * such, where all pages of the request belong to one.
  *
- * Context: Any.
- * Return: 0, or a negative errno as of dma_phys_vec_map_cpu() or, for device
- * memory, dma_phys_vec_map_mmio(), and @vec stays empty:
- * * -EINVAL - as there; and where the request has no data, or its pages are not
- *   all memory, or all of one other device
+ * Context: Any for memory, as dma_phys_map_mmio() for that of a device.
+ * Return:
+ * * 0 - the data is mapped; on failure @vec stays empty
+ * * -EINVAL - as of dma_phys_vec_map_cpu(); and where the request has no data, or
+ *   its pages are not all memory, or all of one other device
+ * * others - as of dma_phys_vec_map_cpu() or, for device memory,
+ *   dma_phys_vec_map_mmio()
  */
 int dma_phys_vec_map_request(struct device *dev, struct request *rq, u32 flags,
 			     struct dma_phys_vec *vec)
@@ -803,7 +810,7 @@ EXPORT_SYMBOL_GPL(dma_phys_vec_map_request);
  *
  * As dma_phys_vec_map_request(), for the integrity data.
  *
- * Context: Any.
+ * Context: As dma_phys_vec_map_request().
  * Return: as dma_phys_vec_map_request(), -EINVAL where there is no such data.
  */
 int dma_phys_vec_map_integrity(struct device *dev, struct request *rq,
