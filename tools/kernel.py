@@ -196,14 +196,14 @@ class GivenSource:
     def _copy(self, tree):
         # By content and without times: what is the same stays untouched, and
         # what is not becomes new to make.
-        _run(["rsync", "-rlp", "--checksum", "--delete", "--exclude=/.git",
-              "--exclude=*.o", "--exclude=*.a", "--exclude=*.ko",
-              "--exclude=/vmlinux*", f"{KERNEL_SRC}/", f"{tree}/"],
-             "copy", f"copying {self.name}")
+        run(["rsync", "-rlp", "--checksum", "--delete", "--exclude=/.git",
+             "--exclude=*.o", "--exclude=*.a", "--exclude=*.ko",
+             "--exclude=/vmlinux*", f"{KERNEL_SRC}/", f"{tree}/"],
+            "copy", f"copying {self.name}")
         if (tree / ".config").exists() or (tree / "include/config").exists():
             # It was built in; only a clean tree builds elsewhere.
-            _run(["make", "-C", tree, "LLVM=1", "mrproper"],
-                 "mrproper", "cleaning the copy")
+            run(["make", "-C", tree, "LLVM=1", "mrproper"],
+                "mrproper", "cleaning the copy")
 
 
 def _source():
@@ -244,8 +244,8 @@ def _end(worker):
                 number = signal.SIGKILL
 
 
-def _run(command, name, what=None, failure=""):
-    """Run a command to its end, its output in the log."""
+def run(command, name, what=None, failure=""):
+    """Run a command to its end, its output in the log that is returned."""
     log = LOGS / f"{name}.log"
     with Step(what) if what else contextlib.nullcontext() as step, \
             log.open("w") as out:
@@ -257,6 +257,7 @@ def _run(command, name, what=None, failure=""):
             worker.wait()
         if worker.returncode:
             raise BuildError(explain(log, failure or f"{command[0]} failed"))
+    return log
 
 
 ERROR = re.compile(r"\berror(\[E\d+\])?: |undefined symbol|^ERROR: |"
@@ -417,9 +418,9 @@ class Tree:
             if original.exists():
                 _write(scratch / name, original.read_bytes())
         for patch in self.patches:
-            _run(["patch", "--batch", "--forward", "--fuzz=0", "-p1",
-                  "-d", scratch, "-i", patch], "integrate",
-                 failure=f"{patch.relative_to(REPO)} does not apply")
+            run(["patch", "--batch", "--forward", "--fuzz=0", "-p1",
+                 "-d", scratch, "-i", patch], "integrate",
+                failure=f"{patch.relative_to(REPO)} does not apply")
         return {name: (scratch / name).read_bytes() for name in names
                 if (scratch / name).exists()}
 
@@ -536,8 +537,8 @@ class Build:
         fragment = self.dir / "dma-phys.config"
         _write(fragment, "".join(f"{name}={value}\n" for name, value
                                  in self.wanted.items()).encode())
-        _run(self._command(f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig"),
-             f"config-{self.flavour}", f"configuring kernel {self.flavour}")
+        run(self._command(f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig"),
+            f"config-{self.flavour}", f"configuring kernel {self.flavour}")
         set_now = dict(re.findall(r"^(CONFIG_\w+)=(.*)$",
                                   (self.dir / ".config").read_text(), re.M))
         lost = [f"{name}={value}" for name, value in self.wanted.items()
