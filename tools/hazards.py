@@ -242,8 +242,6 @@ def text(table):
 HEAD = """\
 .. SPDX-License-Identifier: GPL-2.0
 
-:orphan:
-
 ==============================================
 Mistakes in DMA mapping, and what came of them
 ==============================================
