@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the rooms of the core tell each other. Arrows go one way:
- * map, vec -> route -> peer -> range.
+ * map, vec -> route -> peer, and vec, range -> peer.
  */
 #ifndef _KERNEL_DMA_PHYS_INTERNAL_H
 #define _KERNEL_DMA_PHYS_INTERNAL_H
