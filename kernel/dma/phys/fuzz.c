@@ -473,8 +473,11 @@ static void spoil_range(struct fuzz *fuzz, struct fuzz_call *call)
 		break;
 	default:
 		*len = 1ULL << (one_in(fuzz, 2) ? 43 : 32 + below(fuzz, 11));
-		/* Where there is nothing, and no other range. */
-		*addr = 1ULL << 44;
+		/*
+		 * Where there is nothing, and no other range: of two maps at
+		 * one address dma-debug takes one for the other.
+		 */
+		*addr = (1ULL << 44) + (below(fuzz, SZ_16M) << PAGE_SHIFT);
 		/* Small pages for so much would take for ever. */
 		if (call->dev && call->dev->iommu)
 			*len = 1ULL << 62;

@@ -422,11 +422,6 @@ static struct dma_phys_segment segment(const struct fuzz_handle *handle,
 	return (struct dma_phys_segment){ handle->map.addr, handle->map.size };
 }
 
-static size_t segments(const struct fuzz_handle *handle)
-{
-	return handle->is_vec ? handle->vec.count : 1;
-}
-
 dma_addr_t fuzz_dma_addr(const struct fuzz_handle *handle, size_t at,
 			 size_t *left)
 {
