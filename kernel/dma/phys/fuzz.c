@@ -478,9 +478,9 @@ static void spoil_range(struct fuzz *fuzz, struct fuzz_call *call)
 		 * one address dma-debug takes one for the other.
 		 */
 		*addr = (1ULL << 44) + (below(fuzz, SZ_16M) << PAGE_SHIFT);
-		/* Small pages for so much would take for ever. */
+		/* More than any IOVA: page tables for so much have no end. */
 		if (call->dev && call->dev->iommu)
-			*len = 1ULL << 62;
+			*len = 1ULL << 63;
 		/* Nobody may write there, were it mapped. */
 		if (valid_dma_direction(call->dir))
 			call->dir = DMA_TO_DEVICE;
@@ -1228,9 +1228,10 @@ static void end(struct fuzz *fuzz)
 	configure_plainly(fuzz);
 }
 
+/* A whole unit: less may lie where no unit fits. */
 static void leak(struct fuzz *fuzz)
 {
-	struct cpu_phys range = { fuzz->shared.phys + 100, 1000 };
+	struct cpu_phys range = { fuzz->shared.phys, FUZZ_SLOT };
 	struct fuzz_dev *edu = &fuzz->dev[FUZZ_EDU];
 
 	fuzz_configure(edu, edu->reach, SZ_64K, U32_MAX, 0,

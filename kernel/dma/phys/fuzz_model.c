@@ -150,6 +150,9 @@ u32 fuzz_expect_mmio(const struct fuzz *fuzz, u64 start, u64 size, u64 offset,
 	    !range_ok(start + offset, len) ||
 	    ram_bytes(fuzz, start + offset, len))
 		return fuzz_bit(-EINVAL);
+	/* Memory of the firmware's that the kernel leaves alone. */
+	if (start + offset < PAGE_SIZE)
+		return fuzz_bit(-EINVAL);
 	return OK;
 }
 
