@@ -56,8 +56,8 @@ class Peers:
 
     def __init__(self, guest):
         self.vm = guest
-        self.lender = self._find("0x1af4", "0x1110")
-        self.borrower = self._find("0x1234", "0x11e8")
+        self.lender = guest.sh("named 0x1af4 0x1110")
+        self.borrower = guest.sh("named 0x1234 0x11e8")
         self._dir = f"$DEBUG/{MODULE}/{self.borrower}"
         self._device = {"driver": "ivshmem-plain", "id": "lender",
                         "memdev": "bar"} | dict(
@@ -65,11 +65,6 @@ class Peers:
         guest.sh(f"load {MODULE}")
         guest.sh(f"bind {LENDER} {self.lender}")
         guest.sh(f"bind {BORROWER} {self.borrower}")
-
-    def _find(self, vendor, device):
-        return self.vm.sh(
-            f"for dev in $PCI/devices/*; do [ $(cat $dev/vendor) = {vendor} ] "
-            f"&& [ $(cat $dev/device) = {device} ] && basename $dev; done; :")
 
     def counts(self, after=":"):
         """What the borrower has counted, after a line of shell."""
