@@ -76,6 +76,7 @@ mod cpu_phys;
 mod direction;
 mod guard;
 mod handle;
+mod limits;
 mod map_error;
 mod mapping;
 mod memory;
@@ -117,6 +118,10 @@ pub use self::{
         Writable, //
     },
     guard::CpuGuard,
+    limits::{
+        max_mapping_size,
+        set_min_align_mask, //
+    },
     map_error::MapError,
     mapping::{
         Cpu,

@@ -11,7 +11,11 @@ use crate::{
     device::Bound,
     error::to_result,
     pci,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 /// A BAR that its owner lends to other devices.
@@ -48,6 +52,8 @@ use crate::{
 pub struct Peer<'bound> {
     owner: &'bound pci::Device<Bound>,
     bar: i32,
+    /// It has pages, or is just given them.
+    published: Atomic<bool>,
 }
 
 impl<'bound> Peer<'bound> {
@@ -67,7 +73,40 @@ impl<'bound> Peer<'bound> {
         to_result(unsafe { bindings::dma_phys_peer_register(pci_raw(owner), bar) })?;
 
         // INVARIANT: Registered just now.
-        Ok(Self { owner, bar })
+        Ok(Self {
+            owner,
+            bar,
+            published: Atomic::new(false),
+        })
+    }
+
+    /// Gives the whole BAR pages, and publishes it: user space allocates them in the sysfs folder
+    /// `p2pmem` of the owner, and gives them to other devices as memory of its own.
+    ///
+    /// They stay until the driver detaches from the owner, which waits until nobody uses them. From
+    /// now on the driver must not use bytes of the BAR itself: it does not know which are free.
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EEXIST`] where this was called before.
+    /// - [`ENOMEM`] where there is no memory for the pages.
+    /// - Others of `pci_p2pdma_add_resource()`.
+    pub fn publish(&self) -> Result {
+        let pdev = pci_raw(self.owner);
+
+        if self.published.xchg(true, Relaxed) {
+            return Err(EEXIST);
+        }
+
+        // SAFETY: `owner` is a reference, so that the pointer is to a valid device; it is bound, so
+        // that the pages are taken back when it is not any more. The BAR is memory with an address,
+        // as it is registered.
+        to_result(unsafe { bindings::pci_p2pdma_add_resource(pdev, self.bar, 0, 0) })?;
+        // SAFETY: As above.
+        unsafe { bindings::pci_p2pmem_publish(pdev, true) };
+        Ok(())
     }
 
     /// The range of `len` bytes that starts `offset` bytes into the BAR.
