@@ -28,7 +28,7 @@ HERE = Path(__file__).parent / "compile_fail"
 PROGRAMS = sorted(p for p in HERE.iterdir() if p.suffix in (".rs", ".c"))
 COMMAND_OF = {
     ".rs": "samples/rust/.rust_nvme_phys.o.cmd",
-    ".c": "samples/dma-phys/.nvme_phys.o.cmd",
+    ".c": "samples/dma-phys/nvme_phys/.block.o.cmd",
 }
 
 
