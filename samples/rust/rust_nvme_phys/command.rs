@@ -1,289 +1,160 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The commands of the debugfs files, and what came of the last one.
+//! Entries of the queues: commands and how they end (NVM Express 1.4, sections 4.2, 4.6).
 
-use kernel::{
-    device::{
-        Bound,
-        Device, //
-    },
-    dma::phys::{
-        Bidirectional,
-        Cpu,
-        Direction,
-        FromDevice,
-        Mapping,
-        Mmio,
-        MmioPhys,
-        Route,
-        ToDevice, //
-    },
-    fmt,
-    prelude::*,
-    str::BStr,
-    uaccess::UserSliceReader, //
+use kernel::prelude::*;
+
+use crate::regs::{
+    high,
+    low, //
 };
 
-use crate::{
-    controller::{
-        Controller,
-        Info,
-        NSID, //
-    },
-    Shared, //
-};
-
-/// Longest line the `command` file takes.
-const LINE: usize = 128;
-
-/// What a transfer is made from or into. One allocation is one range.
-type Buffer = Cpu<KVec<u64>>;
-
-/// What came of the last command.
-pub(crate) enum Outcome {
-    /// There was none.
-    Nothing,
-    /// It moved `size` bytes; those the CPU has seen are summed up.
-    Moved {
-        size: usize,
-        sum: Option<u64>,
-        route: Route,
-    },
-    /// It failed.
-    Failed(Error),
+/// Commands of the admin queue.
+pub(crate) mod admin {
+    pub(crate) const CREATE_SQ: u8 = 0x01;
+    pub(crate) const GET_LOG_PAGE: u8 = 0x02;
+    pub(crate) const CREATE_CQ: u8 = 0x05;
+    pub(crate) const IDENTIFY: u8 = 0x06;
+    pub(crate) const ABORT: u8 = 0x08;
+    pub(crate) const SET_FEATURES: u8 = 0x09;
+    pub(crate) const GET_FEATURES: u8 = 0x0a;
 }
 
-/// Writes to `command`: carries one line out, and keeps what came of it.
-pub(crate) fn write(shared: &Shared, reader: &mut UserSliceReader) -> Result {
-    let mut line = [0; LINE];
-    let outcome = line
-        .get_mut(..reader.len())
-        .ok_or(EINVAL)
-        .and_then(|line| reader.read_slice(line).map(|()| line))
-        .and_then(|line| shared.with(|ctrl, dev| run(ctrl, dev, line)));
+/// Commands of the NVM command set.
+pub(crate) mod nvm {
+    pub(crate) const FLUSH: u8 = 0x00;
+    pub(crate) const WRITE: u8 = 0x01;
+    pub(crate) const READ: u8 = 0x02;
+    pub(crate) const WRITE_ZEROES: u8 = 0x08;
+    pub(crate) const DATASET_MANAGEMENT: u8 = 0x09;
 
-    let (kept, result) = match outcome {
-        Ok(moved) => (moved, Ok(())),
-        Err(e) => (Outcome::Failed(e), Err(e)),
-    };
-    *shared.outcome.lock() = kept;
-    result
+    /// In the third double word of a command that writes: what it writes stays.
+    pub(crate) const FUA: u32 = 1 << 30;
+    /// The same for Write Zeroes: the blocks may be deallocated.
+    pub(crate) const DEALLOCATE: u32 = 1 << 25;
+    /// In the second double word of Dataset Management: the ranges are not needed any more.
+    pub(crate) const ATTRIBUTE_DEALLOCATE: u32 = 1 << 2;
 }
 
-/// Reads of `result`: the last command's outcome.
-pub(crate) fn result(shared: &Shared, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match &*shared.outcome.lock() {
-        Outcome::Nothing => f.write_str("none\n"),
-        Outcome::Failed(e) => writeln!(f, "error {}", e.to_errno()),
-        Outcome::Moved { size, sum, route } => match sum {
-            Some(sum) => f.write_fmt(fmt!("ok {size} {sum:016x} {route}\n")),
-            None => f.write_fmt(fmt!("ok {size} - {route}\n")),
-        },
-    }
+/// What a command points at.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Data {
+    /// Two PRP entries, or one SGL descriptor.
+    pub(crate) words: [u64; 2],
+    /// Which of them.
+    pub(crate) sgl: bool,
 }
 
-/// Reads of `info`: the controller and its namespace.
-pub(crate) fn info(shared: &Shared, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    // There is nothing to say about a controller that is gone.
-    shared
-        .with(|ctrl, _| Ok(show(&ctrl.info, f)))
-        .unwrap_or(Ok(()))
-}
-
-fn show(info: &Info, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    // What the device calls itself may be anything: a `BStr` escapes it.
-    let model = BStr::from_bytes(info.model.trim_ascii());
-    let serial = BStr::from_bytes(info.serial.trim_ascii());
-
-    f.write_fmt(fmt!("model {model}\nserial {serial}\nnsid {NSID}\n"))?;
-    writeln!(f, "blocks {}", info.blocks)?;
-    writeln!(f, "block_size {}", info.block_size)?;
-    writeln!(f, "max_transfer {}", info.max_transfer)?;
-    writeln!(f, "cmb {}", info.cmb.map_or(0, |cmb| cmb.size))
-}
-
-fn run(ctrl: &mut Controller, dev: &Device<Bound>, line: &[u8]) -> Result<Outcome> {
-    let line = core::str::from_utf8(line).map_err(|_| EINVAL)?;
-    let mut words = [""; 6];
-    let mut count = 0;
-
-    for word in line.strip_suffix('\n').unwrap_or(line).split(' ') {
-        *words.get_mut(count).ok_or(EINVAL)? = word;
-        count += 1;
-    }
-
-    match *words.get(..count).ok_or(EINVAL)? {
-        ["read", lba, blocks] => read(ctrl, dev, number(lba)?, count_of(blocks)?),
-        ["write", lba, blocks, seed] => {
-            write_pattern(ctrl, dev, number(lba)?, count_of(blocks)?, number(seed)?)
+impl Data {
+    /// Data that starts at `first`; `second` is its next page, or the list of its other pages.
+    pub(crate) fn prps(first: u64, second: u64) -> Self {
+        Self {
+            words: [first, second],
+            sgl: false,
         }
-        ["verify", lba, blocks, seed] => {
-            verify(ctrl, dev, number(lba)?, count_of(blocks)?, number(seed)?)
+    }
+}
+
+/// One submission queue entry, before it is given an identifier.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Command {
+    pub(crate) opcode: u8,
+    pub(crate) nsid: u32,
+    pub(crate) data: Data,
+    /// Double words 10 to 15.
+    pub(crate) dwords: [u32; 6],
+}
+
+impl Command {
+    /// The entry as it lies in memory.
+    pub(crate) fn entry(&self, cid: u16) -> [u32; 16] {
+        // Bits 15 and 14: SGL descriptors for the data.
+        let flags = u32::from(self.data.sgl) << 14;
+        let [data, more] = self.data.words;
+        let [dw10, dw11, dw12, dw13, dw14, dw15] = self.dwords;
+
+        [
+            u32::from(self.opcode) | flags | u32::from(cid) << 16,
+            self.nsid,
+            0,
+            0,
+            0,
+            0,
+            low(data),
+            high(data),
+            low(more),
+            high(more),
+            dw10,
+            dw11,
+            dw12,
+            dw13,
+            dw14,
+            dw15,
+        ]
+        .map(u32::to_le)
+    }
+}
+
+/// How a command ended: status code and its type, and what else is in that word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status(u16);
+
+impl Status {
+    pub(crate) const SUCCESS: Self = Self(0);
+    /// The driver has taken the command back; the controller says something else.
+    pub(crate) const TAKEN_BACK: Self = Self(0x371);
+
+    const INVALID_OPCODE: u16 = 0x001;
+    const INVALID_FIELD: u16 = 0x002;
+    const LBA_RANGE: u16 = 0x080;
+    const CAPACITY_EXCEEDED: u16 = 0x081;
+    const WRITE_FAULT: u16 = 0x280;
+    const READ_ERROR: u16 = 0x281;
+
+    const CODE: u16 = 0x7ff;
+    const DO_NOT_RETRY: u16 = 0x4000;
+
+    /// From the last double word of a completion; its lowest bit above the identifier is the phase.
+    pub(crate) fn from_completion(word: u32) -> Self {
+        // CAST: 15 bits are left.
+        Self((word >> 17) as u16)
+    }
+
+    pub(crate) fn from_raw(raw: u32) -> Self {
+        // CAST: It came from `raw()`.
+        Self(raw as u16)
+    }
+
+    pub(crate) fn raw(self) -> u32 {
+        self.0.into()
+    }
+
+    /// Whether it may go better another time. What the medium has lost does not come back.
+    pub(crate) fn is_worth_a_try(self) -> bool {
+        self.0 & Self::DO_NOT_RETRY == 0
+            && !matches!(self.0 & Self::CODE, Self::WRITE_FAULT | Self::READ_ERROR)
+    }
+
+    /// As the block layer knows it.
+    pub(crate) fn to_result(self) -> Result {
+        if self == Self::SUCCESS {
+            return Ok(());
         }
-        ["peer-read", peer, offset, lba, blocks] => {
-            let offset = number(offset)?;
-            peer_read(ctrl, dev, peer, offset, number(lba)?, count_of(blocks)?)
+        match self.0 & Self::CODE {
+            0 => Ok(()),
+            Self::INVALID_OPCODE | Self::INVALID_FIELD => Err(EOPNOTSUPP),
+            Self::CAPACITY_EXCEEDED => Err(ENOSPC),
+            Self::LBA_RANGE => Err(EREMOTEIO),
+            _ if self == Self::TAKEN_BACK => Err(ETIMEDOUT),
+            _ => Err(EIO),
         }
-        ["peer-write", peer, offset, lba, blocks] => {
-            let offset = number(offset)?;
-            peer_write(ctrl, dev, peer, offset, number(lba)?, count_of(blocks)?)
-        }
-        _ => Err(EINVAL),
     }
 }
 
-/// From the disk to memory.
-fn read(ctrl: &mut Controller, dev: &Device<Bound>, lba: u64, blocks: usize) -> Result<Outcome> {
-    let memory = allocate(ctrl.size_of(lba, blocks)?)?;
-    let map = Mapping::<Buffer, FromDevice>::new(dev, memory)?;
-    let map = ctrl.read(dev, lba, blocks, map)?;
-    let route = map.route();
-
-    Ok(moved(&map.unmap(), route))
-}
-
-/// The pattern, to the disk.
-fn write_pattern(
-    ctrl: &mut Controller,
-    dev: &Device<Bound>,
-    lba: u64,
-    blocks: usize,
-    seed: u64,
-) -> Result<Outcome> {
-    let mut memory = allocate(ctrl.size_of(lba, blocks)?)?;
-    fill(&mut memory, pattern_start(ctrl, lba, seed));
-
-    let map = Mapping::<Buffer, ToDevice>::new(dev, memory)?;
-    let map = ctrl.write(dev, lba, blocks, map)?;
-    let route = map.route();
-
-    Ok(moved(&map.unmap(), route))
-}
-
-/// The pattern, to the disk and back, with one mapping.
-fn verify(
-    ctrl: &mut Controller,
-    dev: &Device<Bound>,
-    lba: u64,
-    blocks: usize,
-    seed: u64,
-) -> Result<Outcome> {
-    let memory = allocate(ctrl.size_of(lba, blocks)?)?;
-    let mut map = Mapping::<Buffer, Bidirectional>::new(dev, memory)?;
-
-    fill(&mut map.cpu()?, pattern_start(ctrl, lba, seed));
-    map = ctrl.write(dev, lba, blocks, map)?;
-    // What comes back must come from the disk.
-    map.cpu()?.fill(0);
-    map = ctrl.read(dev, lba, blocks, map)?;
-
-    let route = map.route();
-    let outcome = moved(&map.cpu()?, route);
-    Ok(outcome)
-}
-
-/// From the disk to another controller's memory, past the CPU's.
-fn peer_read(
-    ctrl: &mut Controller,
-    dev: &Device<Bound>,
-    peer: &str,
-    offset: u64,
-    lba: u64,
-    blocks: usize,
-) -> Result<Outcome> {
-    let size = ctrl.size_of(lba, blocks)?;
-    let (owner, bar) = crate::find_peer(peer)?;
-    let range = MmioPhys::from_bar(&owner, bar, offset, size)?;
-    let map = Mapping::<Mmio<'_>, FromDevice>::new_mmio(dev, range)?;
-    let map = ctrl.read(dev, lba, blocks, map)?;
-
-    Ok(moved_past(&map))
-}
-
-/// From another controller's memory to the disk, past the CPU's.
-fn peer_write(
-    ctrl: &mut Controller,
-    dev: &Device<Bound>,
-    peer: &str,
-    offset: u64,
-    lba: u64,
-    blocks: usize,
-) -> Result<Outcome> {
-    let size = ctrl.size_of(lba, blocks)?;
-    let (owner, bar) = crate::find_peer(peer)?;
-    let range = MmioPhys::from_bar(&owner, bar, offset, size)?;
-    let map = Mapping::<Mmio<'_>, ToDevice>::new_mmio(dev, range)?;
-    let map = ctrl.write(dev, lba, blocks, map)?;
-
-    Ok(moved_past(&map))
-}
-
-/// Memory for `size` bytes, which are a whole number of blocks.
-fn allocate(size: usize) -> Result<KVec<u64>> {
-    Ok(KVec::zeroed(
-        size / size_of::<u64>(),
-        GFP_KERNEL | __GFP_NOWARN,
-    )?)
-}
-
-fn pattern_start(ctrl: &Controller, lba: u64, seed: u64) -> u64 {
-    let words = (ctrl.info.block_size / size_of::<u64>()) as u64;
-
-    seed.wrapping_add(lba.wrapping_mul(words))
-}
-
-/// Fills `memory` with the pattern; neighbouring words and blocks differ, whatever the seed.
-fn fill(memory: &mut [u64], start: u64) {
-    for (k, word) in memory.iter_mut().enumerate() {
-        *word = start
-            .wrapping_add(k as u64)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .to_le();
-    }
-}
-
-/// The outcome of a transfer whose bytes the CPU does not see.
-fn moved_past<D: Direction>(map: &Mapping<'_, Mmio<'_>, D>) -> Outcome {
-    Outcome::Moved {
-        size: map.size(),
-        sum: None,
-        route: map.route(),
-    }
-}
-
-/// The outcome of a transfer whose bytes are in `memory`.
-fn moved(memory: &[u64], route: Route) -> Outcome {
-    Outcome::Moved {
-        size: size_of_val(memory),
-        sum: Some(fnv1a(memory)),
-        route,
-    }
-}
-
-/// FNV-1a, 64 bits, over the bytes of `memory`.
-fn fnv1a(memory: &[u64]) -> u64 {
-    memory
-        .iter()
-        .flat_map(|word| word.to_ne_bytes())
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
-}
-
-/// A decimal number, or one in hexadecimal after `0x`.
-fn number(word: &str) -> Result<u64> {
-    let (digits, radix) = match word.strip_prefix("0x") {
-        Some(digits) => (digits, 16),
-        None => (word, 10),
-    };
-
-    // The parser would take a sign.
-    if digits.starts_with('+') {
-        return Err(EINVAL);
-    }
-    u64::from_str_radix(digits, radix).map_err(|_| EINVAL)
-}
-
-fn count_of(word: &str) -> Result<usize> {
-    Ok(usize::try_from(number(word)?)?)
+/// One completion queue entry.
+pub(crate) struct Completion {
+    pub(crate) cid: u16,
+    pub(crate) status: Status,
+    /// What the command returns.
+    pub(crate) result: u32,
 }

@@ -120,6 +120,18 @@ register! {
     pub(crate) CMBMSC_HI(u32) @ 0x54 {}
 }
 
+/// The low half of a 64-bit register.
+pub(crate) fn low(value: u64) -> u32 {
+    // CAST: the upper half is left out.
+    value as u32
+}
+
+/// The high half of a 64-bit register.
+pub(crate) fn high(value: u64) -> u32 {
+    // CAST: 32 bits are left.
+    (value >> 32) as u32
+}
+
 /// `CC.SHN`: a normal shutdown.
 pub(crate) const SHN_NORMAL: u32 = 1;
 

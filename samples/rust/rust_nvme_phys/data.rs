@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the data is: PRP entries and SGL descriptors (NVM Express 1.4, sections 4.3, 4.4).
+
+use kernel::dma::phys::RequestMapping;
+
+use crate::{
+    block::Namespace,
+    command::Data,
+    queue::List, //
+};
+
+/// The last byte of an SGL descriptor: it describes data.
+const SGL_DATA: u64 = 0x00 << 56;
+/// The same: it describes the only, and so the last, list of descriptors.
+const SGL_LAST_SEGMENT: u64 = 0x30 << 56;
+
+/// Describes what is mapped to a controller: in the command where that does, else in `list`.
+///
+/// [`None`] where it cannot be described, which the limits of the disks and the device exclude.
+pub(crate) fn describe(
+    mapping: &RequestMapping<'_, Namespace<'_>>,
+    list: List<'_>,
+    page: u64,
+    sgl: bool,
+) -> Option<Data> {
+    if let Some(data) = two_prps(mapping.segments(), page) {
+        return Some(data);
+    }
+    if sgl {
+        sgl_descriptors(mapping.segments(), list)
+    } else {
+        prp_list(mapping.segments(), list, page)
+    }
+}
+
+/// Two entries do for data that lies in two pages: a part, and the next.
+fn two_prps(mut segments: impl ExactSizeIterator<Item = (u64, usize)>, page: u64) -> Option<Data> {
+    let (first, len) = segments.next()?;
+    let part = page - (first & (page - 1));
+    let len = len as u64;
+
+    // The last two bits are not address.
+    if first & 3 != 0 {
+        return None;
+    }
+    match segments.next() {
+        None if len <= part => Some(Data::prps(first, 0)),
+        None if len <= part + page => Some(Data::prps(first, first + part)),
+        Some((second, rest))
+            if segments.len() == 0
+                && len == part
+                && second & (page - 1) == 0
+                && rest as u64 <= page =>
+        {
+            Some(Data::prps(first, second))
+        }
+        _ => None,
+    }
+}
+
+fn sgl_descriptors(
+    mut segments: impl ExactSizeIterator<Item = (u64, usize)>,
+    list: List<'_>,
+) -> Option<Data> {
+    let count = segments.len();
+    let words = match count {
+        1 => {
+            let (addr, len) = segments.next()?;
+            [addr, u64::from(u32::try_from(len).ok()?) | SGL_DATA]
+        }
+        _ => {
+            for (i, (addr, len)) in segments.enumerate() {
+                let len = u64::from(u32::try_from(len).ok()?);
+
+                list.set(2 * i, addr).ok()?;
+                list.set(2 * i + 1, len | SGL_DATA).ok()?;
+            }
+            [list.address(), (16 * count) as u64 | SGL_LAST_SEGMENT]
+        }
+    };
+
+    Some(Data { words, sgl: true })
+}
+
+/// The first entry may start inside a page, and the last page need not be filled. That the pages
+/// between them are whole was promised by the limits, and is looked at all the same.
+fn prp_list(
+    segments: impl ExactSizeIterator<Item = (u64, usize)>,
+    list: List<'_>,
+    page: u64,
+) -> Option<Data> {
+    let last = segments.len().checked_sub(1)?;
+    let mut first = 0;
+    let mut count = 0;
+
+    for (i, (addr, len)) in segments.enumerate() {
+        let end = addr + len as u64;
+        let mut next = addr;
+
+        if (i != 0 && addr & (page - 1) != 0) || (i != last && end & (page - 1) != 0) {
+            return None;
+        }
+        if i == 0 {
+            if addr & 3 != 0 {
+                return None;
+            }
+            first = addr;
+            next = (addr | (page - 1)) + 1;
+        }
+        while next < end {
+            list.set(count, next).ok()?;
+            count += 1;
+            next += page;
+        }
+    }
+    Some(Data::prps(first, list.address()))
+}
