@@ -8,7 +8,8 @@
     guest.reports()         # what the kernel complained about, [] if nothing
 
 A machine is a row of the table below. The guest is a kernel, an initramfs
-(tools/guest and busybox) and nothing else; it takes commands on its second
+(tools/guest and busybox) and nothing else; with programs=True it also sees the
+tool root's /usr, which costs it half a second. It takes commands on its second
 serial port and answers with output and exit code.
 """
 
@@ -46,6 +47,12 @@ CMB_BYTES = 16 << 20
 
 # An emulated machine keeps more than one core busy, but waits a lot.
 AT_ONCE = max(2, len(os.sched_getaffinity(0)) // 2)
+
+# Our own programs, for a guest to read: it fetches what it runs and no more.
+# They are tens of megabytes with their libraries, and in an initramfs each boot
+# would copy all of that.
+PROGRAMS = ["-fsdev", "local,id=usr,path=/usr,security_model=none,readonly=on",
+            "-device", "virtio-9p-pci,fsdev=usr,mount_tag=usr,bus=pcie.0"]
 
 
 # --- machines ---------------------------------------------------------------
@@ -125,17 +132,34 @@ MACHINES = {machine.name: machine for machine in [
 ]}
 
 
-def nvme(machine, disks):
-    """QEMU arguments: an NVMe controller with a CMB for each disk."""
+def nvme(machine, controllers, **options):
+    """QEMU arguments: an NVMe controller with a CMB for each slot in use.
+
+    controllers is what each has: a disk, or a list of them, its namespaces in
+    order. options are properties of QEMU's for all controllers: mdts=5. The
+    devices are called nvme0, nvme1, ...; the drives disk0, disk1, ....
+    """
+    more = "".join(f",{name}={value}" for name, value in options.items())
+    number = 0
     args = []
-    for number, (slot, disk) in enumerate(zip(machine.slots, disks)):
-        args += ["-drive", f"if=none,id=disk{number},format=raw,"
-                           f"file={disk.path}",
-                 "-device", f"nvme,drive=disk{number},serial={disk.serial},"
-                            f"logical_block_size={disk.block_size},"
-                            f"physical_block_size={disk.block_size},"
-                            f"cmb_size_mb={CMB_BYTES >> 20},{slot}"]
+    for at, (slot, disks) in enumerate(zip(machine.slots, controllers)):
+        disks = disks if isinstance(disks, list) else [disks]
+        args += ["-device", f"nvme,id=nvme{at},serial={disks[0].serial},"
+                            f"cmb_size_mb={CMB_BYTES >> 20},{slot}{more}"]
+        for nsid, disk in enumerate(disks, 1):
+            args += _namespace(f"disk{number}", disk,
+                               f"bus=nvme{at},nsid={nsid}")
+            number += 1
     return args
+
+
+def _namespace(name, disk, where):
+    # What is deallocated becomes a hole: it reads as zeroes, here and there.
+    return ["-drive", f"if=none,id={name},format=raw,discard=unmap,"
+                      f"file={disk.path}",
+            "-device", f"nvme-ns,drive={name},{where},"
+                       f"logical_block_size={disk.block_size},"
+                       f"physical_block_size={disk.block_size}"]
 
 
 # The memory behind that BAR, for QEMU to make.
@@ -336,7 +360,8 @@ class VM:
     """A running machine. Use it as a context; leaving it powers it off."""
 
     def __init__(self, kernel, machine, *, devices=(), append="", name="",
-                 accel=None, silence=None, patience=600, qmp=False):
+                 accel=None, silence=None, patience=600, qmp=False,
+                 programs=False, trace=(), off="poweroff -f"):
         self.kernel = kernel
         self.machine = machine
         self.name = name or machine.name
@@ -345,8 +370,12 @@ class VM:
         self._console = None
         self._closing = threading.Lock()
         self._accel = accel
-        self._devices = list(devices)
+        self._devices = [*devices, *(PROGRAMS if programs else [])]
+        self._programs = programs
+        self._trace_events = list(trace)
+        self._trace = None
         self._append = append
+        self._off = off
         self._silence = silence
         self._patience = patience
         self._number = 0
@@ -388,6 +417,10 @@ class VM:
                 "-serial", "chardev:agent"]
         for device in machine.devices:
             args += ["-device", device]
+        for event in self._trace_events:
+            args += ["-trace", event]
+        if self._trace:
+            args += ["-D", self._trace.name]
         if self._channel:
             args += self._channel.arguments()
         return args + self._devices
@@ -395,6 +428,8 @@ class VM:
     def start(self):
         """Boot, and wait for the guest's first word."""
         LOGS.mkdir(parents=True, exist_ok=True)
+        if self._trace_events:
+            self._trace = tempfile.NamedTemporaryFile("r")
         arguments = self.arguments()
         self.log.write_text("")
         self._errors = tempfile.TemporaryFile("w+")
@@ -412,11 +447,13 @@ class VM:
         self._read_answer(0, self._patience)
         if self._channel:
             self._qemu_says(self._channel.open, PATIENCE)
+        if self._programs:
+            self.sh("programs")
 
     def stop(self):
         """Power off in order, so that drivers see their shutdown."""
         if self._qemu.poll() is None:
-            self._say("poweroff -f")
+            self._say(self._off)
             try:
                 self._qemu.wait(PATIENCE)
             except subprocess.TimeoutExpired:
@@ -473,6 +510,14 @@ class VM:
         guest.event("DEVICE_DELETED", device="disk0")
         """
         return self._qemu_says(self._channel.event, name, timeout, **data)
+
+    def traced(self):
+        """What QEMU's devices did since the last call, as (event, text).
+
+        Events are those that the machine was made with, in QEMU's words.
+        """
+        lines = self._trace.read().splitlines()
+        return [tuple(line.split(" ", 1)) for line in lines if " " in line]
 
     def console(self):
         """The kernel's log so far."""
