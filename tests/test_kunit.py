@@ -6,6 +6,7 @@ missed; results are read with the kernel's own parser.
 """
 
 import dataclasses
+import fnmatch
 import importlib
 import io
 import pathlib
@@ -62,7 +63,13 @@ class Boot:
     glob: str
 
     def __str__(self):
-        return f"{self.flavour}-{self.machine}"
+        of = {DISKS: "-disks", EXAMPLES: "-examples"}.get(self.glob, "")
+        return f"{self.flavour}-{self.machine}{of}"
+
+    def runs(self, suite):
+        """Whether the suite is one that this boot is for."""
+        return fnmatch.fnmatch(suite, self.glob) and \
+            (self.flavour == "debug" or suite not in DEBUG_ONLY)
 
     def run(self, kernel):
         """({(suite, case): (status, log)}, complaints, where the log is)"""
@@ -172,8 +179,7 @@ def _rust_cases():
 
 
 def _rust_files():
-    return [REPO / "rust/kernel/dma/phys.rs",
-            *sorted((REPO / "rust/kernel/dma/phys").glob("*.rs"))]
+    return sorted((REPO / "rust/kernel").rglob("*.rs"))
 
 
 def _examples():
@@ -189,10 +195,14 @@ def _examples():
     return found
 
 
+# Suites that map nothing run on one route only.
+ROUTED, DISKS = "*dma_phys*", "rust_block_mq*"
 CASES = [case for case in _c_cases() + _rust_cases() if case[0] != LEAK]
-BOOTS = [Boot("base", route, "*dma_phys*") for route in ROUTES] \
-    + [Boot("debug", route, "*dma_phys*") for route in DEBUG_ROUTES]
-EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_dma_phys*"
+BOOTS = [Boot("base", route, ROUTED) for route in ROUTES] \
+    + [Boot("debug", route, ROUTED) for route in DEBUG_ROUTES] \
+    + [Boot(flavour, "direct", DISKS) for flavour in ("base", "debug")]
+# Those of the kernel's own files next to ours run as well.
+EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_[bcdp]*"
 EXAMPLE_BOOTS = [Boot("base", "direct", EXAMPLES),
                  Boot("debug", "direct", EXAMPLES)]
 LEAK_BOOTS = [Boot("debug", "direct", LEAK),
@@ -212,8 +222,7 @@ def outcome(found, suite, case):
 
 @pytest.mark.parametrize("boot,suite,case", [
     pytest.param(boot, suite, case, id=f"{boot}-{suite}-{case}")
-    for boot in BOOTS for suite, case in CASES
-    if boot.flavour == "debug" or suite not in DEBUG_ONLY])
+    for boot in BOOTS for suite, case in CASES if boot.runs(suite)])
 def test_case(booted, boot, suite, case):
     outcome(booted(boot), suite, case)
 
@@ -226,8 +235,7 @@ def test_every_case_is_known(booted, boot):
     assert {case for case in cases if case[0] != LEAK} <= set(CASES)
 
 
-@pytest.mark.parametrize("boot", BOOTS + EXAMPLE_BOOTS, ids=lambda boot:
-                         f"{boot}{'-examples' * (boot.glob == EXAMPLES)}")
+@pytest.mark.parametrize("boot", BOOTS + EXAMPLE_BOOTS, ids=str)
 def test_kernel_log_is_clean(booted, boot):
     _, complaints, log = booted(boot)
     assert not complaints, "\n".join([*complaints, log])
@@ -247,7 +255,7 @@ def test_rust_examples(booted, boot, name):
 def test_case_runs_somewhere(booted, suite, case):
     """Each route may skip a case that needs another; not all of them."""
     assert any(booted(boot)[0].get((suite, case), ("", ""))[0] == "SUCCESS"
-               for boot in BOOTS)
+               for boot in BOOTS if boot.runs(suite))
 
 
 def test_sources_promise_something():
