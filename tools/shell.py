@@ -16,30 +16,62 @@ import kernel as kernels  # noqa: E402
 import oracle  # noqa: E402
 import vm  # noqa: E402
 
-GREETING = """\
-Two NVMe controllers, and these modules:
-{modules}
+# Enough for any file system; a file full of holes.
+DISK = 1 << 30
+
+# What the shell in the machine reads before its first prompt. There is no
+# initramfs here that load() would find its modules in.
+RC = """\
+cd {repo}
+. tools/guest/guest.sh
+load() {{
+	case $1 in
+{loads}
+	*) return 0 ;;
+	esac
+}}
+set -- $(controllers)
+{binds}
+cat <<END
+
+Two NVMe controllers with empty disks, each held by a driver of this project:
+
+{disks}
+
 For example:
-  . tools/guest/guest.sh
-{insmod}
-  bind {driver} $(controllers)
-  order {driver} $(controllers | head -n 1) 'read 0 8'
-'poweroff -f' ends the machine.
+  mkfs.ext4 -q $(disk $1) && mount $(disk $1) /mnt && df /mnt
+  nvme smart-log $(disk $2)
+  fio --name=x --filename=$(disk $2) --rw=randwrite --verify=crc32c --direct=1 --size=8m
+  peer_io read $(disk $1) $2 0 65536	from one disk into the other one's memory
+  load nvme; bind nvme $1		the kernel's own driver takes it
+  poweroff -f				the end
+END
 """
 
-
-def greeting(kernel):
-    """What there is, and the first commands to type."""
-    driver = vm.DRIVERS["Rust"]
-    files = vm.module_files(kernel).get(driver, [])
-    return GREETING.format(
-        driver=driver,
-        modules="\n".join(f"  {path}" for path in kernel.modules),
-        insmod="\n".join(f"  insmod {path}" for path in files))
+# The files are in order: what a module depends on, then itself.
+LOAD = """\
+	{name})
+		for file in {files}; do
+			insmod $file 2>/dev/null
+		done
+		;;"""
 
 
-def command(kernel, disks):
-    """The virtme-ng command line."""
+def rc(kernel):
+    """RC for a kernel; what it has built in needs no loading."""
+    loads = [LOAD.format(name=name, files=" ".join(map(str, files)))
+             for name, files in vm.module_files(kernel).items()]
+    drivers = list(enumerate(vm.DRIVERS.items(), 1))
+    return RC.format(
+        repo=Path(__file__).resolve().parents[1], loads="\n".join(loads),
+        binds="\n".join(f"load {driver}; bind {driver} ${number}"
+                        for number, (_, driver) in drivers),
+        disks="\n".join(f"  $(disk ${number})	{language}"
+                        for number, (language, _) in drivers))
+
+
+def command(kernel, disks, home):
+    """The virtme-ng command line; home is root's in the machine."""
     machine = vm.MACHINES["p2p-bus"]
     qemu = [word for device in machine.devices for word in ("-device", device)]
     qemu += vm.nvme(machine, disks)
@@ -49,6 +81,7 @@ def command(kernel, disks):
         accel += ["--disable-kvm"]
     return ["vng", "--run", str(kernel.image), *accel, "--disable-microvm",
             "--cpus", "2", "--memory", "2G", "--user", "root",
+            f"--rodir=/root={home}",
             f"--qemu-opts={' '.join(qemu)}"]
 
 
@@ -57,10 +90,12 @@ def main():
     kernel = kernels.Kernel("", Path(os.environ["DMA_PHYS_SRC"]),
                             Path(os.environ["DMA_PHYS_BUILD"]))
     with tempfile.TemporaryDirectory() as directory:
-        disks = [oracle.Disk(Path(directory, name), f"disk-{name}")
-                 for name in "ab"]
-        print(greeting(kernel), flush=True)
-        line = command(kernel, disks)
+        disks = [oracle.Image(Path(directory, name), f"disk-{name}",
+                              size=DISK) for name in "ab"]
+        home = Path(directory, "home")
+        home.mkdir()
+        (home / ".bashrc").write_text(rc(kernel))
+        line = command(kernel, disks, home)
         return os.spawnvp(os.P_WAIT, line[0], line)
 
 
