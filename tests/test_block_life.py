@@ -104,7 +104,6 @@ class Machine(Guest):
         assert fio_here(self.a.disks[0], f"{LONG} --verify_only").good
 
 
-
 CHECKS = []
 LAST = []
 

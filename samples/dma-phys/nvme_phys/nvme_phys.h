@@ -3,8 +3,8 @@
  * NVMe on typed physical-address mapping: what the rooms share.
  *
  * pci brings up and down what block, cmb and controller make; life stops and
- * starts it; block and ioctl take what users want; queue is below all. Numbers in brackets are sections of the NVM Express base
- * specification 1.4.
+ * starts it; block and ioctl take what users want; queue is below all. Numbers in
+ * brackets are sections of the NVM Express base specification 1.4.
  *
  * Twin of samples/rust/rust_nvme_phys: the same steps in the same order.
  */
