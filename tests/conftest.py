@@ -4,7 +4,8 @@
 A test that needs a machine takes the argument `boot`, an object of its module
 that can be compared and has run(kernel) and a flavour of kernel. Every boot is
 run once, in the order in which tests need it, while other tests run; the
-fixture `booted` waits for what it found.
+fixture `booted` waits for what it found. A boot with a true attribute `long` is
+left for `./run test --long`.
 """
 
 import concurrent.futures
@@ -75,8 +76,17 @@ def _boot(item):
     return call and call.params.get("boot")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true",
+                     help="also the boots that take too long for every day")
+
+
+def pytest_collection_modifyitems(config, items):
     """Tests without a machine run while the machines do."""
+    if not config.option.long:
+        left = {item for item in items if getattr(_boot(item), "long", False)}
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
     items.sort(key=lambda item: _boot(item) is not None)
 
 

@@ -28,6 +28,7 @@ LONG = f"{WRITE} --size=12M"
 GONE = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOSPC)
 # How often a driver leaves and comes back under load.
 ROUNDS = 100
+SOME = 25
 FEW = 10
 # Seconds in which a driver has left, whatever its disk was doing.
 LEAVES = 20
@@ -275,9 +276,10 @@ class Boot:
 
     flavour: str
     rounds: int
+    long: bool = False
 
     def __str__(self):
-        return self.flavour
+        return f"{self.flavour}-{self.rounds}"
 
     def checks(self, where):
         return [each for each in where if each.applies(self)]
@@ -337,7 +339,8 @@ class Boot:
 
 # --- the tests ----------------------------------------------------------------
 
-BOOTS = [Boot("base", FEW), Boot("debug", ROUNDS)]
+BOOTS = [Boot("base", FEW), Boot("debug", SOME),
+         Boot("debug", ROUNDS, long=True)]
 
 
 @pytest.mark.parametrize("boot,language,name", [

@@ -21,7 +21,7 @@ import oracle
 import vm
 
 SIZES = [4096, 12288, 131072, 1 << 20]
-ROUNDS = 5
+ROUNDS = 3
 # Seconds after which something hangs that takes a few.
 PATIENCE = 60
 
@@ -169,6 +169,7 @@ class Boot:
 
     flavour: str
     machine: str
+    long: bool = False
 
     def __str__(self):
         return f"{self.flavour}-{self.machine}"
@@ -231,7 +232,7 @@ class Boot:
 
 BOOTS = [Boot("base", machine) for machine in
          ("p2p-bus", "p2p-bridge", "p2p-iommu", "amd", "p2p-refused")] \
-    + [Boot("debug", "p2p-bus"), Boot("debug", "p2p-iommu")]
+    + [Boot("debug", "p2p-iommu"), Boot("debug", "p2p-bus", long=True)]
 
 
 @pytest.mark.parametrize("boot,step", [
