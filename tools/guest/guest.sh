@@ -195,8 +195,9 @@ on_each() {
 # make_filesystems <device> <files>: partitions, ext4 and xfs, files; then the sum
 # of each
 make_filesystems() {
-	printf 'label: gpt\nsize=64MiB\nsize=320MiB\n' |
-		sfdisk -q --wipe always $1 || return
+	# It tells of file systems that were there before, however quiet it is.
+	said=$(printf 'label: gpt\nsize=64MiB\nsize=320MiB\n' |
+		sfdisk -q --wipe always $1 2>&1) || { echo "$said"; return 1; }
 	node ${1}p1 && node ${1}p2 || return
 	mkfs.ext4 -q -F ${1}p1 && mkfs.xfs -q -f ${1}p2 || return
 	files=$2
