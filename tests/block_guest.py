@@ -38,6 +38,14 @@ WRITE = ("--rw=randwrite --bsrange=4k-64k --iodepth=32 --ioengine=libaio "
          f"{VERIFY}")
 
 
+def wait(condition, seconds=PATIENCE, why=lambda: "nothing happens"):
+    """Until it holds; if it does not, why() says what is missing."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, why()
+        time.sleep(0.05)
+
+
 def words(options):
     """A fio with one job."""
     return ("fio --direct=1 --randseed=4711 --name=job --output-format=json "
@@ -180,8 +188,8 @@ class Guest:
 
     def says(self, pattern, seconds=PATIENCE):
         """Wait until the kernel says it."""
-        self._wait(lambda: re.search(pattern, self.log()), seconds, lambda:
-                   f"the kernel does not say '{pattern}':\n{self.log()}")
+        wait(lambda: re.search(pattern, self.log()), seconds, lambda:
+             f"the kernel does not say '{pattern}':\n{self.log()}")
 
     # The controllers.
 
@@ -193,15 +201,8 @@ class Guest:
 
     def is_told(self, event, pattern="", times=1, seconds=PATIENCE):
         """Wait until they are, so many times."""
-        self._wait(lambda: len(self.told(event, pattern)) >= times, seconds,
-                   lambda: f"not {times} {event} '{pattern}'")
-
-    @staticmethod
-    def _wait(condition, seconds, why):
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, why()
-            time.sleep(0.05)
+        wait(lambda: len(self.told(event, pattern)) >= times, seconds,
+             lambda: f"not {times} {event} '{pattern}'")
 
 
 # --- steps of a boot ----------------------------------------------------------
@@ -220,6 +221,6 @@ def step(found, what):
 
 def outcome(found, what):
     """The test passes if that step did."""
-    failure = found.get(what, "not reached: another step failed")
+    failure = found.get(what, f"not reached\n{found.get('boot', '')}")
     if failure:
         pytest.fail(failure, pytrace=False)

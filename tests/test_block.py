@@ -12,19 +12,18 @@ as well: one boot shows it.
 
 import dataclasses
 import errno
-import hashlib
 import json
 import os
 import pathlib
 import re
 import struct
 import tempfile
-import traceback
 
 import pytest
 
 import oracle
 import vm
+from block_guest import outcome, step
 
 # The namespaces of each controller, from 1: one whose bytes are known, two for
 # file systems made by the kernel's own driver and by the driver under test, and
@@ -77,7 +76,7 @@ class Controller:
         found = self.vm.sh(f"sums {self.device[BYTES]} {words}").split()
         assert len(found) == len(runs)
         return next((run for run, said in zip(runs, found)
-                     if said != sha256(self.disk.region(*run))), None)
+                     if said != oracle.sha256(self.disk.region(*run))), None)
 
     def write(self, lengths, flag=",direct", conv=""):
         """Write random bytes: the first (offset, length) that is wrong."""
@@ -89,14 +88,10 @@ class Controller:
         wrong = None
         for run, said in zip(runs, found):
             written = self.disk.read(*run)
-            if said != sha256(written):
+            if said != oracle.sha256(written):
                 wrong = wrong or run
             self.disk.expect(run[0], written)
         return wrong
-
-
-def sha256(data):
-    return hashlib.sha256(data).hexdigest()
 
 
 class Guest:
@@ -356,7 +351,7 @@ def beyond_the_end_is_refused(guest):
         last = disk.size - 4096
         read = guest.vm.sh(f"dd if={device} bs=8192 skip={last} count=1 "
                            "iflag=direct,skip_bytes 2>/dev/null | sha256sum")
-        assert read.split()[0] == sha256(disk.region(last, 4096))
+        assert read.split()[0] == oracle.sha256(disk.region(last, 4096))
         read = guest.vm.sh(f"dd if={device} bs=4096 skip={disk.size} count=1 "
                            "iflag=direct,skip_bytes 2>/dev/null | wc -c")
         assert read == "0"
@@ -713,7 +708,7 @@ def without_sgl_there_are_prp_lists(guest):
 def kernel_driver_reads_the_bytes(guest):
     for each in guest.both:
         found = guest.vm.sh(f"disk_sum {each.device[BYTES]}")
-        assert found == sha256(each.disk.expected)
+        assert found == oracle.sha256(each.disk.expected)
 
 
 @check(needs=deep, after=True)
@@ -806,13 +801,13 @@ class Boot:
                 kernel, machine, append=append, name=f"block-{self}",
                 devices=vm.nvme(machine, disks, **OPTIONS[self.machine]),
                 qmp=True, programs=True, trace=EVENTS)
-            with attempt(found, "boot"), guest:
+            with step(found, "boot"), guest:
                 self._all(guest, disks, found)
-            with attempt(found, "image"):
+            with step(found, "image"):
                 for disk, *_ in disks:
                     assert disk.differs() is None, \
                         f"{disk.serial} differs at byte {disk.differs()}"
-            with attempt(found, "log"):
+            with step(found, "log"):
                 assert guest.reports() == [], guest.where()
         return found
 
@@ -825,7 +820,7 @@ class Boot:
         kernel_driver_begins(under_test)
         for language, driver in self.drivers:
             self._one(under_test, language, driver, found)
-        with attempt(found, "last look"):
+        with step(found, "last look"):
             guest.sh(f"unbind {names[0]}; unbind {names[1]}")
             assert guest.last_look() == []
             if self.flavour == "debug":
@@ -834,10 +829,10 @@ class Boot:
     def _one(self, guest, language, driver, found):
         for name, holder, after in (("bind", driver, False),
                                     ("bind kernel's", "nvme", True)):
-            with attempt(found, (language, name)):
+            with step(found, (language, name)):
                 guest.bind(holder)
             for each in self.checks(driver, after):
-                with attempt(found, (language, each.name)):
+                with step(found, (language, each.name)):
                     each.run(guest)
 
 
@@ -849,25 +844,6 @@ def spaces(directory, sizes, name, block_size):
         found.append(kind(directory / f"{name}{nsid}", f"disk-{name}",
                           size=size, block_size=block_size))
     return found
-
-
-class attempt:
-    """Note how the block ended; a machine that is gone ends the boot."""
-
-    def __init__(self, found, what):
-        self._found = found
-        self._what = what
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        if kind and not issubclass(kind, Exception):
-            return False
-        self._found[self._what] = "" if not kind else "".join(
-            traceback.format_exception(kind, value, trace))
-        return not kind or not issubclass(kind, vm.Failure) \
-            or self._what == "boot"
 
 
 def kernel_driver_begins(guest):
@@ -904,12 +880,6 @@ BOOTS = [Boot("base", "direct", (("kernel", "nvme"),))] \
     + [Boot("debug", route, odd=bool(number % 2), deep=route in DEEP,
             long=route in LONG)
        for number, route in enumerate(OPTIONS)]
-
-
-def outcome(found, what):
-    failure = found.get(what, f"not reached\n{found.get('boot', '')}")
-    if failure:
-        pytest.fail(failure, pytrace=False)
 
 
 @pytest.mark.parametrize("boot,language,name", [

@@ -12,18 +12,16 @@ import functools
 import os
 import pathlib
 import tempfile
-import time
 import traceback
 
 import pytest
 
 import oracle
 import vm
+from block_guest import PATIENCE, outcome, wait
 
 SIZES = [4096, 12288, 131072, 1 << 20]
 ROUNDS = 3
-# Seconds after which something hangs that takes a few.
-PATIENCE = 60
 
 # One request whose first half is for the other's memory, the second for RAM.
 MIXED = """
@@ -149,13 +147,6 @@ def peers_are_refused(pair):
     memory_is_used_as_well(pair)
 
 
-def wait(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "nothing happens"
-        time.sleep(0.05)
-
-
 # --- a boot ---------------------------------------------------------------------
 
 ALLOWED = [bytes_move_without_memory, memory_is_used_as_well,
@@ -239,7 +230,4 @@ BOOTS = [Boot("base", machine) for machine in
     pytest.param(boot, step, id=f"{boot}-{step}") for boot in BOOTS
     for step in ["boot", *boot.steps(), "last look", "images", "log"]])
 def test_block_peers(booted, boot, step):
-    found = booted(boot)
-    failure = found.get(step, "not reached: another step failed")
-    if failure:
-        pytest.fail(failure, pytrace=False)
+    outcome(booted(boot), step)
