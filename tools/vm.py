@@ -41,7 +41,8 @@ LOGS = CACHE / "log"
 # The sample drivers, by the language they are written in.
 DRIVERS = {"C": "nvme_phys", "Rust": "rust_nvme_phys"}
 # What the initramfs carries where the kernel has it as a module.
-MODULES = ["nvme", *DRIVERS.values(), "dma_phys_peer_test", "raw_hazards"]
+MODULES = ["nvme", *DRIVERS.values(), "dma_phys_peer_test", "raw_hazards",
+           "dma_phys_benchmark", "rust_dma_phys_benchmark"]
 
 CMB_BYTES = 16 << 20
 
