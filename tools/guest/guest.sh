@@ -416,3 +416,8 @@ one_after_another() {
 	fio --output-format=json --output=/tmp/one_after_another.json \
 		/tmp/one_after_another
 }
+
+# measure <driver> <line>: one order to a benchmark, and what it took
+measure() {
+	echo "$2" >$DEBUG/$1/run && cat $DEBUG/$1/run
+}
