@@ -292,6 +292,14 @@ def reports(log):
 QUIET_CLOCKS = "tsc=reliable no_timer_check"
 
 
+# One nanosecond of the guest's time is one instruction, of all its processors
+# together. When they idle, time leaps to the next timer: a timeout is over at once,
+# also init's, which otherwise ends a machine whose host died. So QEMU dies with us.
+COUNTED = ["-accel", "tcg", "-icount", "shift=0,sleep=off"]
+NO_SILENCE = "SILENCE="
+DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+
+
 # Seconds that a guest may take for one command. The kernel that reports needs
 # half a minute for some on a busy host.
 PATIENCE = 300
@@ -357,11 +365,16 @@ def kill_all():
 
 
 class VM:
-    """A running machine. Use it as a context; leaving it powers it off."""
+    """A running machine. Use it as a context; leaving it powers it off.
+
+    With icount=True its clock counts instructions. It must then be left by the
+    thread that entered it.
+    """
 
     def __init__(self, kernel, machine, *, devices=(), append="", name="",
                  accel=None, silence=None, patience=600, qmp=False,
-                 programs=False, trace=(), off="poweroff -f"):
+                 programs=False, trace=(), off="poweroff -f", icount=False,
+                 cpus=2):
         self.kernel = kernel
         self.machine = machine
         self.name = name or machine.name
@@ -370,6 +383,8 @@ class VM:
         self._console = None
         self._closing = threading.Lock()
         self._accel = accel
+        self._icount = icount
+        self._cpus = cpus
         self._devices = [*devices, *(PROGRAMS if programs else [])]
         self._programs = programs
         self._trace_events = list(trace)
@@ -397,16 +412,21 @@ class VM:
 
     def arguments(self):
         """The whole QEMU command line."""
-        accel = self._accel or accelerator(self.kernel)
-        if accel == "tcg":
-            accel = "tcg,thread=multi"
         machine = self.machine
         append = [QUIET_CLOCKS, "console=ttyS0 panic=-1 kunit.autorun=0",
                   machine.append, self._append]
+        if self._icount:
+            accel = COUNTED
+            append.append(NO_SILENCE)
+        else:
+            accel = self._accel or accelerator(self.kernel)
+            if accel == "tcg":
+                accel = "tcg,thread=multi"
+            accel = ["-accel", accel]
         args = ["qemu-system-x86_64", "-nodefaults", "-no-user-config",
                 "-display", "none", "-monitor", "none", "-no-reboot",
-                "-machine", "q35", "-accel", accel,
-                "-cpu", machine.processor, "-smp", "2",
+                "-machine", "q35", *accel,
+                "-cpu", machine.processor, "-smp", str(self._cpus),
                 "-m", machine.memory,
                 "-kernel", str(self.kernel.image),
                 "-initrd", str(initramfs(self.kernel)),
@@ -431,6 +451,8 @@ class VM:
         if self._trace_events:
             self._trace = tempfile.NamedTemporaryFile("r")
         arguments = self.arguments()
+        if self._icount:
+            arguments = DIES_WITH_US + arguments
         self.log.write_text("")
         self._errors = tempfile.TemporaryFile("w+")
         if _no_more.is_set():
