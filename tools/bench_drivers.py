@@ -34,15 +34,19 @@ ROUNDS = 5
 # batches of every depth.
 FEW = 256
 MORE = 2048
+JOBS = {"few": FEW, "many": FEW + MORE}
 
-# A disk that takes and gives at once, and stores nothing.
-NULL = ["-blockdev", "null-co,node-name=null,size=1073741824,read-zeroes=on"]
+# A disk that stores nothing. It takes its time, so that the processor is halted when
+# the first completion of a batch comes, whatever else the host does.
+NULL = ["-blockdev", "null-co,node-name=null,size=1073741824,read-zeroes=on,"
+                     "latency-ns=50000"]
 # Time goes on while the processor is halted, as on a real machine: with sleep=off
 # it leaps, and the timers that then are due are work that nobody asked for.
 CLOCK = ["-icount", "shift=0,sleep=on"]
 
 # All I/Os of a batch are submitted with one call, and waited for with one.
 GLOBAL = """\
+[global]
 filename=${DISK}
 direct=1
 ioengine=io_uring
@@ -50,6 +54,7 @@ thread
 norandommap
 randseed=4711
 gtod_reduce=1
+disk_util=0
 exec_prerun=sh /tmp/mark
 exec_postrun=sh /tmp/mark
 stonewall"""
@@ -66,12 +71,22 @@ class Point:
     def __str__(self):
         return f"{self.size}-{self.pattern}-{self.depth}"
 
-    def job(self, count):
+    @property
+    def memory(self):
+        """The file in the guest's memory that all its I/Os use."""
+        return f"/tmp/memory.{self}"
+
+    @property
+    def bytes(self):
+        return SIZES[self.size]
+
+    def job(self, name, count):
         """A section of fio's job file."""
-        return (f"[{self}-{count}]\nrw={self.pattern}\nbs={SIZES[self.size]}\n"
-                f"iodepth={self.depth}\niodepth_batch_submit={self.depth}\n"
-                f"iodepth_batch_complete_min={self.depth}\n"
-                f"number_ios={count}")
+        return [f"[{self}-{name}]", f"rw={self.pattern}", f"bs={self.bytes}",
+                f"iodepth={self.depth}", f"iodepth_batch_submit={self.depth}",
+                f"iodepth_batch_complete_min={self.depth}",
+                f"number_ios={count}",
+                f"iomem=mmapshared:{self.memory}.{name}"]
 
 
 POINTS = [Point(size, pattern, depth) for size in SIZES
@@ -98,13 +113,15 @@ def machine(kernel):
                                 "logical_block_size=512,physical_block_size=512"])
 
 
-def write_jobs(guest, points, name="/tmp/jobs"):
-    """The job file: for each point few I/Os, then more."""
-    guest.sh(f"rm -f {name}")
-    jobs = [point.job(count) for point in points for count in (FEW, FEW + MORE)]
-    for section in [f"[global]\n{GLOBAL}", *jobs]:
-        lines = " ".join(f"'{line}'" for line in section.splitlines())
-        guest.sh(f"printf '%s\\n' {lines} >>{name}")
+def prepare(guest, points):
+    """The jobs for fio, and their memory: the same for all drivers and rounds."""
+    jobs = [GLOBAL.splitlines()]
+    jobs += [point.job(*job) for point in points for job in JOBS.items()]
+    for lines in jobs:
+        words = " ".join(f"'{line}'" for line in lines)
+        guest.sh(f"printf '%s\\n' {words} >>/tmp/jobs")
+    guest.sh("scattered " + " ".join(
+        f"{point.memory} {point.depth * point.bytes}" for point in points))
 
 
 def executed(guest):
@@ -136,7 +153,8 @@ def one_round(guest, driver, points):
     pci = guest.sh("controllers")
     guest.sh(f"bind {driver} {pci}")
     disk = guest.sh(f"disk {pci}")
-    guest.sh(f"later fio 'DISK={disk} points /tmp/jobs'")
+    memory = " ".join(point.memory for point in points)
+    guest.sh(f"later fio 'points {disk} /tmp/jobs {memory}'")
     guest.sh("until [ -p /tmp/go ]; do usleep 10000; done")
     costs = {}
     for point in points:
@@ -158,7 +176,7 @@ def run(kernel, points=None, rounds=ROUNDS):
     with Step("drivers") as step, machine(kernel) as guest:
         for driver in DRIVERS.values():
             guest.sh(f"load {driver}")
-        write_jobs(guest, points)
+        prepare(guest, points)
         for number in range(rounds):
             for name, driver in DRIVERS.items():
                 step.now(f"round {number + 1} of {rounds}, {driver}")

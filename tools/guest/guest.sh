@@ -417,11 +417,33 @@ one_after_another() {
 		/tmp/one_after_another
 }
 
-# points <file>: fio does the jobs of a file; before each one and after it the host
-# has a look while the guest has nothing to do
+# scattered <file> <bytes>...: files in memory of which no page lies behind the one
+# that is before it in the file
+scattered() {
+	python3 -c '
+import sys
+for name, length in zip(sys.argv[1::2], sys.argv[2::2]):
+    with open(name, "wb") as file:
+        pages = range(0, int(length), 4096)
+        for at in [*pages[::2], *pages[1::2]]:
+            file.seek(at)
+            file.write(bytes(4096))
+' "$@"
+}
+
+# points <device> <jobs> <memory>...: fio does the jobs of a file; before each and
+# after it the host has a look while the guest has nothing to do. fio removes the
+# memory that it uses, so it gets another name for it.
 points() {
 	mkdir -p /tmp/points && cd /tmp/points || return
 	[ -p /tmp/marked ] || mkfifo /tmp/marked /tmp/go
 	echo 'echo >/tmp/marked; read -r _ </tmp/go' >/tmp/mark
-	fio --output-format=json --output=/tmp/points.json $1
+	DISK=$1
+	jobs=$2
+	export DISK
+	shift 2
+	for memory; do
+		ln -f $memory $memory.few && ln -f $memory $memory.many || return
+	done
+	fio --eta=never --output=/tmp/points.out $jobs
 }
