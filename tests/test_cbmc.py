@@ -24,7 +24,8 @@ CHECKS = ["--no-standard-checks", "--bounds-check", "--pointer-check",
 
 # How often the loops of a program turn at most, and once more.
 UNWIND = {"append": 7, "merge": 5, "merge_large": 5, "most_segments": 6,
-          "most_segments_long": 17, "split": 7}
+          "most_segments_long": 17, "split": 7,
+          "tile": 5}
 
 # (program, what is in tile.h, what is put there instead)
 MUTANTS = [
@@ -62,6 +63,18 @@ MUTANTS = [
      "if (limits->boundary == 0)"),
     ("most_segments_large", "b > (u64)-1 - a", "b > (u64)-1"),
     ("most_segments_large", "if (limits->boundary != (u64)-1)", ""),
+    ("easy", "(limits->max) >> 1;", "(limits->max);"),
+    ("easy", "block < limits->boundary ?", "block > limits->boundary ?"),
+    ("tile", "bool follows = addr == tiles->next;", "bool follows = false;"),
+    ("tile", "bool follows = addr == tiles->next;",
+     "bool follows = addr == tiles->next && len > 1;"),
+    ("tile", "count >= tiles->room", "count > tiles->room"),
+    ("tile", "last - first + 1", "len"),
+    ("tile", "(first ^ last) <=", "(addr ^ last) <="),
+    ("tile_large", "last < addr || last >= tiles->end",
+     "last >= tiles->end"),
+    ("tile_large", "last >= tiles->end", "last > tiles->end"),
+    ("tile_large", "tiles->next = last + 1", "tiles->next = last"),
 ]
 
 

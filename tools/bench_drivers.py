@@ -40,10 +40,6 @@ JOBS = {"few": FEW, "many": FEW + MORE}
 # the first completion of a batch comes, whatever else the host does.
 NULL = ["-blockdev", "null-co,node-name=null,size=1073741824,read-zeroes=on,"
                      "latency-ns=50000"]
-# Time goes on while the processor is halted, as on a real machine: with sleep=off
-# it leaps, and the timers that then are due are work that nobody asked for.
-CLOCK = ["-icount", "shift=0,sleep=on"]
-
 # All I/Os of a batch are submitted with one call, and waited for with one.
 GLOBAL = """\
 [global]
@@ -108,7 +104,7 @@ def machine(kernel):
     slot = MACHINE.slots[0]
     return vm.VM(kernel, MACHINE, name="bench-drivers", qmp=True, programs=True,
                  icount=True, cpus=1, devices=[
-                     *CLOCK, *NULL, "-device", f"nvme,id=nvme0,serial=null,{slot}",
+                     *NULL, "-device", f"nvme,id=nvme0,serial=null,{slot}",
                      "-device", "nvme-ns,drive=null,bus=nvme0,nsid=1,"
                                 "logical_block_size=512,physical_block_size=512"])
 

@@ -446,6 +446,19 @@ class Kernel:
         return [(self.build / name).with_suffix(".ko") for name in listed]
 
     @property
+    def pristine(self):
+        """Where the originals are of the files that we change in the tree."""
+        return self.src.parent / "pristine"
+
+    def changed(self):
+        """The names of those files."""
+        names = (str(path.relative_to(self.pristine))
+                 for path in self.pristine.rglob("*") if path.is_file())
+        return sorted(name for name in names
+                      if (self.pristine / name).read_bytes()
+                      != (self.src / name).read_bytes())
+
+    @property
     def release(self):
         return (self.build / "include/config/kernel.release") \
             .read_text().strip()

@@ -212,7 +212,7 @@ cache_clean() {
 	cache=$(cd "$cache" && pwd -P)
 	exec {cache_lock}>>"$cache/lock"
 	flock --nonblock "$cache_lock" || die "another run is using $cache"
-	for name in build docs tree root initramfs log root.lock \
+	for name in bench build docs tree root initramfs log root.lock \
 		kernel-{tree,base,debug}.lock; do
 		[[ -e $cache/$name ]] || continue
 		say "removing $(shown "$cache/$name")"

@@ -41,7 +41,8 @@ LOGS = CACHE / "log"
 # The sample drivers, by the language they are written in.
 DRIVERS = {"C": "nvme_phys", "Rust": "rust_nvme_phys"}
 # What the initramfs carries where the kernel has it as a module.
-MODULES = ["nvme", *DRIVERS.values(), "dma_phys_peer_test", "raw_hazards"]
+MODULES = ["nvme", *DRIVERS.values(), "dma_phys_peer_test", "raw_hazards",
+           "dma_phys_benchmark", "rust_dma_phys_benchmark"]
 
 CMB_BYTES = 16 << 20
 
@@ -293,11 +294,8 @@ QUIET_CLOCKS = "tsc=reliable no_timer_check"
 
 
 # One nanosecond of the guest's time is one instruction, of all its processors
-# together. When they idle, time leaps to the next timer: a timeout is over at once,
-# also init's, which otherwise ends a machine whose host died. So QEMU dies with us.
-COUNTED = ["-accel", "tcg", "-icount", "shift=0,sleep=off"]
-NO_SILENCE = "SILENCE="
-DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+# together. While they idle its clock goes with the host's.
+COUNTED = ["-accel", "tcg", "-icount", "shift=0,sleep=on"]
 
 
 # Seconds that a guest may take for one command. The kernel that reports needs
@@ -367,8 +365,7 @@ def kill_all():
 class VM:
     """A running machine. Use it as a context; leaving it powers it off.
 
-    With icount=True its clock counts instructions. It must then be left by the
-    thread that entered it.
+    With icount=True its clock counts instructions.
     """
 
     def __init__(self, kernel, machine, *, devices=(), append="", name="",
@@ -417,7 +414,6 @@ class VM:
                   machine.append, self._append]
         if self._icount:
             accel = COUNTED
-            append.append(NO_SILENCE)
         else:
             accel = self._accel or accelerator(self.kernel)
             if accel == "tcg":
@@ -451,8 +447,6 @@ class VM:
         if self._trace_events:
             self._trace = tempfile.NamedTemporaryFile("r")
         arguments = self.arguments()
-        if self._icount:
-            arguments = DIES_WITH_US + arguments
         self.log.write_text("")
         self._errors = tempfile.TemporaryFile("w+")
         if _no_more.is_set():

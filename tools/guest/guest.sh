@@ -447,3 +447,8 @@ points() {
 	done
 	fio --eta=never --output=/tmp/points.out $jobs
 }
+
+# measure <driver> <line>: one order to a benchmark, and what it took
+measure() {
+	echo "$2" >$DEBUG/$1/run && cat $DEBUG/$1/run
+}

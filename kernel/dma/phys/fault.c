@@ -9,6 +9,7 @@
 #include <linux/fault-inject.h>
 #include <linux/init.h>
 #include <linux/moduleparam.h>
+#include <linux/sched.h>
 
 #include "internal.h"
 
@@ -17,6 +18,11 @@ DECLARE_FAULT_ATTR(dma_phys_fault);
 bool dma_phys_fail(void)
 {
 	return should_fail(&dma_phys_fault, 1);
+}
+
+bool dma_phys_may_fail(void)
+{
+	return READ_ONCE(dma_phys_fault.probability) || current->fail_nth;
 }
 
 static int fault_set(const char *value, const struct kernel_param *param)

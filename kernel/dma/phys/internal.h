@@ -20,6 +20,8 @@ struct seq_file;
 
 /* In dma_phys_map.flags, beside the caller's: @undo is a bounce slot. */
 #define DMA_PHYS_BOUNCED	BIT(7)
+/* Nothing has to be undone. */
+#define DMA_PHYS_PLAIN		BIT(5)
 /* In dma_phys_vec.flags: under an IOMMU, each piece has an IOVA of its own. */
 #define DMA_PHYS_APART		BIT(6)
 
@@ -172,8 +174,15 @@ int dma_phys_debug_counters_show(struct seq_file *m, void *unused);
 extern struct fault_attr dma_phys_fault;
 
 bool dma_phys_fail(void);
+/* Whether any step may. */
+bool dma_phys_may_fail(void);
 #else
 static inline bool dma_phys_fail(void)
+{
+	return false;
+}
+
+static inline bool dma_phys_may_fail(void)
 {
 	return false;
 }

@@ -13,6 +13,7 @@
 
 #include "../debug.h"
 #include "internal.h"
+#include "plain.h"
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/dma_phys.h>
@@ -42,12 +43,70 @@ static void tell_mapped(const struct dma_phys_map *map, phys_addr_t phys)
 {
 	unsigned long attrs = dma_phys_attrs(map);
 
+	if (map->kind == DMA_PHYS_CPU)
+		kmsan_handle_dma(phys, map->size, map->dir);
 	trace_dma_map_phys(map->dev, phys, map->addr, map->size, map->dir,
 			   attrs);
 	debug_dma_map_phys(map->dev, phys, map->size, map->dir, map->addr,
 			   attrs);
 	/* The error was checked: nobody else ever sees the sentinel. */
 	debug_dma_mapping_error(map->dev, map->addr);
+}
+
+static void tell_unmapped(const struct dma_phys_map *map)
+{
+	unsigned long attrs = dma_phys_attrs(map);
+
+	trace_dma_unmap_phys(map->dev, map->addr, map->size, map->dir, attrs);
+	debug_dma_unmap_phys(map->dev, map->addr, map->size, map->dir, attrs);
+}
+
+/* The way of a device that needs nothing, and of one that must be told why. */
+
+static bool plain_watched(void)
+{
+	return IS_ENABLED(CONFIG_DMA_API_DEBUG) || IS_ENABLED(CONFIG_KMSAN) ||
+	       trace_dma_phys_map_enabled() || trace_dma_map_phys_enabled();
+}
+
+static noinline int tell_plain_mapped(const struct dma_phys_map *map)
+{
+	trace_dma_phys_map(map, map->undo, 0);
+	tell_mapped(map, map->undo);
+	return 0;
+}
+
+static noinline int map_cpu_routed(struct device *dev,
+				   const struct cpu_phys *range,
+				   enum dma_data_direction dir, u32 flags,
+				   struct dma_phys_map *map,
+				   unsigned long caller)
+{
+	struct dma_phys_map new = {};
+	int err;
+
+	if (!range || !map)
+		return -EINVAL;
+	err = check(dev, range->addr, range->len, dir, flags, map);
+	if (err)
+		return err;
+
+	new.dev = dev;
+	new.size = range->len;
+	new.dir = dir;
+	new.kind = DMA_PHYS_CPU;
+	new.flags = flags;
+
+	err = dma_phys_route_cpu(&new, range->addr);
+	trace_dma_phys_map(&new, range->addr, err);
+	if (dma_phys_debug_on())
+		dma_phys_debug_map(&new, range->addr, err, caller);
+	if (err)
+		return err;
+
+	tell_mapped(&new, range->addr);
+	*map = new;
+	return 0;
 }
 
 /**
@@ -84,32 +143,27 @@ int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 		     enum dma_data_direction dir, u32 flags,
 		     struct dma_phys_map *map)
 {
-	struct dma_phys_map new = {};
-	int err;
+	phys_addr_t addr;
+	size_t len;
 
-	if (!range || !map)
-		return -EINVAL;
-	err = check(dev, range->addr, range->len, dir, flags, map);
-	if (err)
-		return err;
+	if (unlikely(!range) || unlikely(!map) || unlikely(map->dev) ||
+	    unlikely(!dma_phys_plain_device(dev, dir, flags)))
+		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
+	addr = range->addr;
+	len = range->len;
+	if (unlikely(!dma_phys_plain_range(dev, addr, len)))
+		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
 
-	new.dev = dev;
-	new.size = range->len;
-	new.dir = dir;
-	new.kind = DMA_PHYS_CPU;
-	new.flags = flags;
-
-	err = dma_phys_route_cpu(&new, range->addr);
-	trace_dma_phys_map(&new, range->addr, err);
-	if (dma_phys_debug_on())
-		dma_phys_debug_map(&new, range->addr, err, _RET_IP_);
-	if (err)
-		return err;
-
-	kmsan_handle_dma(range->addr, range->len, dir);
-	tell_mapped(&new, range->addr);
-	*map = new;
-	return 0;
+	map->dev = dev;
+	map->addr = addr;
+	map->size = len;
+	map->undo = addr;
+	map->dir = dir;
+	map->kind = DMA_PHYS_CPU;
+	map->route = DMA_PHYS_DIRECT;
+	map->flags = flags | DMA_PHYS_PLAIN;
+	map->id = 0;
+	return plain_watched() ? tell_plain_mapped(map) : 0;
 }
 EXPORT_SYMBOL_GPL(dma_phys_map_cpu);
 
@@ -242,19 +296,25 @@ int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
 }
 EXPORT_SYMBOL_GPL(dma_phys_sync_for_device);
 
-static void unmap(struct dma_phys_map *map)
+static bool plain_unmap_watched(void)
 {
-	unsigned long attrs = dma_phys_attrs(map);
-	bool undone = dma_phys_route_undo(map);
+	return IS_ENABLED(CONFIG_DMA_API_DEBUG) ||
+	       trace_dma_phys_unmap_enabled() || trace_dma_unmap_phys_enabled();
+}
 
-	trace_dma_phys_unmap(map, undone);
-	if (undone) {
-		trace_dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
-				     attrs);
-		debug_dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
-				     attrs);
+static noinline void unmap_told(struct dma_phys_map *map, unsigned long caller)
+{
+	bool undone;
+
+	if (dma_phys_debug_unmap(map->id, caller)) {
+		undone = map->flags & DMA_PHYS_PLAIN ||
+			 dma_phys_route_undo(map);
+		trace_dma_phys_unmap(map, undone);
+		if (undone)
+			tell_unmapped(map);
+		dma_phys_debug_unmapped(map->id, undone);
 	}
-	dma_phys_debug_unmapped(map->id, undone);
+	*map = (struct dma_phys_map){};
 }
 
 /**
@@ -270,11 +330,12 @@ static void unmap(struct dma_phys_map *map)
  */
 void dma_phys_unmap(struct dma_phys_map *map)
 {
-	if (!map || !map->dev)
+	if (unlikely(!map) || unlikely(!map->dev))
 		return;
 
-	if (dma_phys_debug_unmap(map->id, _RET_IP_))
-		unmap(map);
-	*map = (struct dma_phys_map){};
+	if (likely(map->flags & DMA_PHYS_PLAIN) && !plain_unmap_watched())
+		*map = (struct dma_phys_map){};
+	else
+		unmap_told(map, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_unmap);

@@ -149,6 +149,20 @@ static bool all_ram(phys_addr_t addr, size_t len)
 	       (kept_ram(addr, len) && !holds_device(addr, len));
 }
 
+/* As copy_from_kernel_nofault(), for a byte whose address is a kernel's. */
+static bool readable(const void *addr)
+{
+	u8 byte;
+
+	pagefault_disable();
+	__get_kernel_nofault(&byte, addr, u8, fault);
+	pagefault_enable();
+	return true;
+fault:
+	pagefault_enable();
+	return false;
+}
+
 /*
  * Memory that was kept from the kernel, as with memmap= or mem=, has no place
  * in its direct map, though it may have pages.
@@ -156,15 +170,12 @@ static bool all_ram(phys_addr_t addr, size_t len)
 bool dma_phys_in_direct_map(phys_addr_t phys, size_t len)
 {
 	unsigned long last = PHYS_PFN(phys + len - 1);
-	u8 byte;
 
-	for (unsigned long pfn = PHYS_PFN(phys); pfn <= last; pfn++) {
-		if (!pfn_valid(pfn))
+	for (unsigned long pfn = PHYS_PFN(phys); pfn <= last; pfn++)
+		if (!pfn_valid(pfn) ||
+		    (!PageHighMem(pfn_to_page(pfn)) &&
+		     !readable(__va(PFN_PHYS(pfn)))))
 			return false;
-		if (!PageHighMem(pfn_to_page(pfn)) &&
-		    copy_from_kernel_nofault(&byte, __va(PFN_PHYS(pfn)), 1))
-			return false;
-	}
 	return true;
 }
 

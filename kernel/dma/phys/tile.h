@@ -145,4 +145,87 @@ static inline bool dma_phys_append(struct dma_phys_segment *segments,
 	return true;
 }
 
+/**
+ * struct dma_phys_tiles - ranges becoming segments, one by one
+ * @segments: storage
+ * @room: segments that it holds
+ * @limits: what the device asks of a segment
+ * @easy: dma_phys_easy() of the limits
+ * @end: all ranges lie before this address
+ * @count: segments in use
+ * @size: length of all segments
+ * @first: first byte of the last segment
+ * @next: the byte after it, ~0 where there is none: no range begins there
+ */
+struct dma_phys_tiles {
+	struct dma_phys_segment *segments;
+	u64 room;
+	const struct dma_phys_limits *limits;
+	u64 easy;
+	u64 end;
+	u64 count;
+	u64 size;
+	u64 first;
+	u64 next;
+};
+
+/*
+ * A range need not be cut where its first and its last byte differ in none but
+ * these bits: it lies in one block of a size that is a power of 2, and not
+ * larger than the largest segment.
+ */
+static inline u64 dma_phys_easy(const struct dma_phys_limits *limits)
+{
+	u64 block = (u64)-1 >> __builtin_clzll(limits->max) >> 1;
+
+	return block < limits->boundary ? block : limits->boundary;
+}
+
+/* The one sum that may wrap around: it is looked at afterwards. */
+static inline u64 dma_phys_last(u64 addr, u64 len)
+{
+	u64 last;
+
+	(void)__builtin_sub_overflow(len, 1, &last);
+	(void)__builtin_add_overflow(addr, last, &last);
+	return last;
+}
+
+/*
+ * One more range. It makes the last segment longer where it follows. False
+ * where it is none, does not lie before the end, or the storage is full.
+ */
+static __always_inline bool dma_phys_tile(struct dma_phys_tiles *tiles,
+					  u64 addr, u64 len)
+{
+	bool follows = addr == tiles->next;
+	u64 first = follows ? tiles->first : addr;
+	u64 last = dma_phys_last(addr, len);
+	size_t count = tiles->count;
+
+	/* Of no length, it ends before it begins, or at ~0. */
+	if (last < addr || last >= tiles->end ||
+	    __builtin_add_overflow(tiles->size, len, &tiles->size))
+		return false;
+
+	if (likely((first ^ last) <= tiles->easy)) {
+		if (!follows) {
+			if (count >= tiles->room)
+				return false;
+			tiles->segments[count++].addr = addr;
+		}
+		tiles->segments[count - 1].len = last - first + 1;
+	} else {
+		if (!dma_phys_append(tiles->segments, &count, tiles->room,
+				     tiles->limits, addr, len))
+			return false;
+		first = tiles->segments[count - 1].addr;
+	}
+
+	tiles->count = count;
+	tiles->first = first;
+	tiles->next = last + 1;
+	return true;
+}
+
 #endif /* _KERNEL_DMA_PHYS_TILE_H */

@@ -27,6 +27,7 @@
 
 #include "../debug.h"
 #include "internal.h"
+#include "plain.h"
 
 /* A piece is an address and a length, as a segment is. */
 static_assert(sizeof(dma_addr_t) >= sizeof(phys_addr_t));
@@ -503,15 +504,15 @@ static void tell_unmapped(const struct dma_phys_vec *vec)
 				     attrs_of(vec));
 }
 
-static void tell_kmsan(struct source src, const struct dma_phys_vec *vec)
+static void tell_kmsan(struct source src, enum dma_data_direction dir)
 {
 	struct dma_phys_run run;
 
-	if (!IS_ENABLED(CONFIG_KMSAN) || vec->kind != DMA_PHYS_CPU)
+	if (!IS_ENABLED(CONFIG_KMSAN))
 		return;
 
 	while (source_run(&src, &run))
-		kmsan_handle_dma(run.addr, run.len, vec->dir);
+		kmsan_handle_dma(run.addr, run.len, dir);
 }
 
 static phys_addr_t first_byte(struct source src)
@@ -542,7 +543,8 @@ static int vec_map(struct dma_phys_vec *new, const struct source *src,
 		dma_phys_debug_vec(new, first_byte(*src), err, caller);
 	if (err)
 		return err;
-	tell_kmsan(*src, new);
+	if (new->kind == DMA_PHYS_CPU)
+		tell_kmsan(*src, new->dir);
 	tell_mapped(new, way);
 	*vec = *new;
 	return 0;
@@ -557,12 +559,17 @@ static int no_way(struct dma_phys_vec *new, int err)
 	return err;
 }
 
+/* It maps nothing, and has storage. */
+static __always_inline bool empty(const struct dma_phys_vec *vec)
+{
+	return likely(vec) && likely(!vec->dev) && likely(vec->segments) &&
+	       likely(vec->room);
+}
+
 static int check(struct device *dev, enum dma_data_direction dir, u32 flags,
 		 const struct dma_phys_vec *vec)
 {
-	if (!vec || vec->dev || !vec->segments || !vec->room)
-		return -EINVAL;
-	return dma_phys_check(dev, dir, flags);
+	return empty(vec) ? dma_phys_check(dev, dir, flags) : -EINVAL;
 }
 
 static struct dma_phys_vec vec_new(struct device *dev,
@@ -578,6 +585,43 @@ static struct dma_phys_vec vec_new(struct device *dev,
 		.dir = dir,
 		.flags = flags,
 	};
+}
+
+/* Map: on a device that needs nothing, in one pass and with no pieces. */
+
+static __always_inline struct dma_phys_tiles
+tiles_of(const struct dma_phys_vec *vec, const struct dma_phys_limits *limits,
+	 u64 end)
+{
+	return (struct dma_phys_tiles){
+		.segments = vec->segments,
+		.room = vec->room,
+		.limits = limits,
+		.easy = dma_phys_easy(limits),
+		.end = end,
+		.next = (u64)-1,
+	};
+}
+
+/* The caller's vec, which is empty but for its storage, is one that maps. */
+static __always_inline int plain_done(struct device *dev,
+				      const struct dma_phys_tiles *tiles,
+				      enum dma_data_direction dir, u32 flags,
+				      struct dma_phys_vec *vec)
+{
+	vec->dev = dev;
+	vec->count = tiles->count;
+	vec->size = tiles->size;
+	vec->pieces = 0;
+	vec->undo = 0;
+	vec->dir = dir;
+	vec->kind = DMA_PHYS_CPU;
+	vec->route = DMA_PHYS_DIRECT;
+	vec->flags = flags | DMA_PHYS_PLAIN;
+	vec->id = 0;
+	trace_dma_phys_vec_map(vec, 0);
+	tell_mapped(vec, NULL);
+	return 0;
 }
 
 /**
@@ -609,6 +653,31 @@ size_t dma_phys_vec_room(struct device *dev, size_t count, size_t size)
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_room);
 
+static noinline int map_cpu_routed(struct device *dev,
+				   const struct cpu_phys *ranges, size_t count,
+				   enum dma_data_direction dir, u32 flags,
+				   struct dma_phys_vec *vec,
+				   unsigned long caller)
+{
+	struct source src = { .cpu = ranges, .left = count };
+	struct dma_phys_vec new;
+	int err;
+
+	err = check(dev, dir, flags, vec);
+	if (err)
+		return err;
+	if (!ranges || !count)
+		return -EINVAL;
+
+	new = vec_new(dev, vec, DMA_PHYS_CPU, dir, flags);
+	for (size_t i = 0; i < count; i++)
+		if (!dma_phys_range_ok(ranges[i].addr, ranges[i].len) ||
+		    check_add_overflow(new.size, ranges[i].len, &new.size))
+			return -EINVAL;
+
+	return vec_map(&new, &src, NULL, vec, caller);
+}
+
 /**
  * dma_phys_vec_map_cpu() - let a device reach many ranges of memory
  * @dev: the device; its driver is bound and has set a DMA mask
@@ -635,23 +704,24 @@ int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 			 size_t count, enum dma_data_direction dir, u32 flags,
 			 struct dma_phys_vec *vec)
 {
-	struct source src = { .cpu = ranges, .left = count };
-	struct dma_phys_vec new;
-	int err;
+	struct dma_phys_limits limits;
+	struct dma_phys_tiles tiles;
 
-	err = check(dev, dir, flags, vec);
-	if (err)
-		return err;
-	if (!ranges || !count)
-		return -EINVAL;
+	if (unlikely(!ranges) || unlikely(!count) || unlikely(!empty(vec)) ||
+	    unlikely(!dma_phys_plain_device(dev, dir, flags)))
+		return map_cpu_routed(dev, ranges, count, dir, flags, vec,
+				      _RET_IP_);
 
-	new = vec_new(dev, vec, DMA_PHYS_CPU, dir, flags);
+	limits = limits_of(dev);
+	tiles = tiles_of(vec, &limits, dma_phys_plain_end(dev));
 	for (size_t i = 0; i < count; i++)
-		if (!dma_phys_range_ok(ranges[i].addr, ranges[i].len) ||
-		    check_add_overflow(new.size, ranges[i].len, &new.size))
-			return -EINVAL;
+		if (unlikely(!dma_phys_tile(&tiles, ranges[i].addr,
+					    ranges[i].len)))
+			return map_cpu_routed(dev, ranges, count, dir, flags,
+					      vec, _RET_IP_);
 
-	return vec_map(&new, &src, NULL, vec, _RET_IP_);
+	tell_kmsan((struct source){ .cpu = ranges, .left = count }, dir);
+	return plain_done(dev, &tiles, dir, flags, vec);
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_map_cpu);
 
@@ -743,9 +813,10 @@ static int request_kind(struct device *dev, struct source src,
 	return dma_phys_page_way(page, dev, way);
 }
 
-static int map_block(struct device *dev, struct request *rq, u32 flags,
-		     const struct source *src, struct dma_phys_vec *vec,
-		     unsigned long caller)
+static noinline int map_block_routed(struct device *dev, struct request *rq,
+				     u32 flags, const struct source *src,
+				     struct dma_phys_vec *vec,
+				     unsigned long caller)
 {
 	struct dma_phys_way way = {};
 	struct dma_phys_vec new;
@@ -761,6 +832,39 @@ static int map_block(struct device *dev, struct request *rq, u32 flags,
 		     vec_map(&new, src,
 			     new.kind == DMA_PHYS_MMIO ? &way : NULL, vec,
 			     caller);
+}
+
+static __always_inline bool tile_block(struct dma_phys_tiles *tiles,
+				       const struct source *src)
+{
+	struct source from = *src;
+	struct bio_vec bv;
+
+	while (source_bvec(&from, &bv))
+		if (is_pci_p2pdma_page(bv.bv_page) ||
+		    !dma_phys_tile(tiles, bvec_phys(&bv), bv.bv_len))
+			return false;
+	return tiles->count;
+}
+
+static int map_block(struct device *dev, struct request *rq, u32 flags,
+		     const struct source *src, struct dma_phys_vec *vec,
+		     unsigned long caller)
+{
+	struct dma_phys_limits limits;
+	struct dma_phys_tiles tiles;
+
+	if (unlikely(!empty(vec)) ||
+	    unlikely(!dma_phys_plain_device(dev, rq_dma_dir(rq), flags)))
+		return map_block_routed(dev, rq, flags, src, vec, caller);
+
+	limits = limits_of(dev);
+	tiles = tiles_of(vec, &limits, dma_phys_plain_end(dev));
+	if (unlikely(!tile_block(&tiles, src)))
+		return map_block_routed(dev, rq, flags, src, vec, caller);
+
+	tell_kmsan(*src, rq_dma_dir(rq));
+	return plain_done(dev, &tiles, rq_dma_dir(rq), flags, vec);
 }
 
 /**
@@ -899,16 +1003,28 @@ int dma_phys_vec_sync_for_device(struct dma_phys_vec *vec, size_t offset,
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_sync_for_device);
 
-static void unmap(struct dma_phys_vec *vec)
+static __always_inline void clear(struct dma_phys_vec *vec)
 {
-	bool undone = undo(vec);
+	*vec = (struct dma_phys_vec){
+		.segments = vec->segments,
+		.room = vec->room,
+	};
+}
 
-	if (undone)
-		tell_unmapped(vec);
-	trace_dma_phys_vec_unmap(vec, undone ? 0 : -ENODEV);
-	if (vec->undo)
-		dma_phys_peer_put((void *)(uintptr_t)vec->undo);
-	dma_phys_debug_unmapped(vec->id, undone);
+static noinline void unmap_told(struct dma_phys_vec *vec, unsigned long caller)
+{
+	bool undone;
+
+	if (dma_phys_debug_unmap(vec->id, caller)) {
+		undone = vec->flags & DMA_PHYS_PLAIN || undo(vec);
+		if (undone)
+			tell_unmapped(vec);
+		trace_dma_phys_vec_unmap(vec, undone ? 0 : -ENODEV);
+		if (vec->undo)
+			dma_phys_peer_put((void *)(uintptr_t)vec->undo);
+		dma_phys_debug_unmapped(vec->id, undone);
+	}
+	clear(vec);
 }
 
 /**
@@ -921,14 +1037,14 @@ static void unmap(struct dma_phys_vec *vec)
  */
 void dma_phys_vec_unmap(struct dma_phys_vec *vec)
 {
-	if (!vec || !vec->dev)
+	if (unlikely(!vec) || unlikely(!vec->dev))
 		return;
 
-	if (dma_phys_debug_unmap(vec->id, _RET_IP_))
-		unmap(vec);
-	*vec = (struct dma_phys_vec){
-		.segments = vec->segments,
-		.room = vec->room,
-	};
+	if (likely(vec->flags & DMA_PHYS_PLAIN) &&
+	    !IS_ENABLED(CONFIG_DMA_API_DEBUG) &&
+	    !trace_dma_phys_vec_unmap_enabled())
+		clear(vec);
+	else
+		unmap_told(vec, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_unmap);

@@ -17,5 +17,6 @@ struct list_head {
 };
 
 #define __always_inline inline
+#define likely(what) (what)
 
 #endif /* _LINUX_TYPES_H */

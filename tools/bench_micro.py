@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The microbenchmark: what mapping and unmapping cost, in instructions.
+
+    rows = measure(kernel, FULL)
+
+The modules dma_phys_benchmark and rust_dma_phys_benchmark, one after the other
+on the same device, map, sync and unmap the same shapes of memory with the raw
+DMA API and with typed maps. The guest's clock counts instructions; what the empty
+loop takes is subtracted.
+"""
+
+import concurrent.futures
+import csv
+import dataclasses
+import errno
+import os
+import pathlib
+import re
+import tempfile
+
+import oracle
+import vm
+from progress import Step
+
+MODULES = {"C": "dma_phys_benchmark", "Rust": "rust_dma_phys_benchmark"}
+METHODS = {
+    "C": ("dma_map_phys", "dma_map_page", "dma_map_sgtable", "dma_iova_link",
+          "typed_map", "typed_vec"),
+    "Rust": ("sgtable", "typed_map", "typed_vec"),
+}
+TYPED = ("typed_map", "typed_vec")
+
+# The device that maps is edu, where peers are measured an NVMe controller, and
+# another lends its CMB.
+EDU = "0x1234 0x11e8"
+LENDER = vm.DRIVERS["C"]
+
+# Ways in which a method may not be able to do what is asked: more than a bounce
+# slot holds, not on this route. Any other is a mistake of ours.
+CANNOT = ("EOPNOTSUPP", "E2BIG", "EIO", "ENOMEM", "EAGAIN")
+
+# Instructions that one measurement may take, about, and the loops for that.
+BUDGET = 2_000_000
+LOOPS = (16, 16384)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What is mapped: the orders of the modules, in the modules' words."""
+
+    ranges: int = 1
+    size: int = 4096
+    layout: str = "contiguous"
+    sync: int = 0
+    live: int = 0
+    cpus: int = 1
+    memory: str = "cpu"
+
+    def order(self):
+        """The words that differ from what the modules take by themselves."""
+        return " ".join(f"{field.name}={getattr(self, field.name)}"
+                        for field in dataclasses.fields(self)
+                        if getattr(self, field.name) != field.default)
+
+    def __str__(self):
+        many = f"{self.ranges} {self.layout} ranges" if self.ranges > 1 \
+            else "one range"
+        return " ".join(filter(None, [
+            f"{many} of {size_text(self.size)}",
+            self.memory != "cpu" and "of a peer",
+            self.sync and "synced",
+            self.live and f"beside {self.live:,} live maps",
+            self.cpus > 1 and f"on {self.cpus} CPUs"]))
+
+
+def size_text(size):
+    """512 B, 4 KiB, 1 MiB."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size} {unit}"
+        size //= 1024
+    raise ValueError("nothing is that large")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One measurement: instructions are those of one turn of the loop.
+
+    Where the method could not, error is its errno, and the numbers are 0.
+    """
+
+    machine: str
+    language: str
+    method: str
+    shape: Shape
+    loops: int
+    instructions: float = 0
+    empty: float = 0
+    cycles: float = 0
+    segments: int = 0
+    route: str = ""
+    error: str = ""
+
+    @property
+    def key(self):
+        """What it is a measurement of."""
+        return self.machine, self.language, self.method, self.shape
+
+    @property
+    def typed(self):
+        return self.method in TYPED
+
+
+def label(language, method):
+    """A method as a person reads it."""
+    return {"typed_map": f"{language}, map", "typed_vec": f"{language}, vec",
+            "sgtable": "Rust SGTable"}.get(method, method)
+
+
+# --- what is measured ---------------------------------------------------------
+
+ONE = Shape()
+SYNCED = Shape(sync=1)
+CONTIGUOUS = Shape(ranges=32)
+SCATTERED = Shape(ranges=32, layout="scattered")
+
+SIZES = [Shape(size=512 << n) for n in range(12)]
+RANGES = [Shape(ranges=1 << n, layout=layout)
+          for layout in ("contiguous", "scattered") for n in range(1, 9)]
+SYNCS = [dataclasses.replace(shape, sync=1)
+         for shape in (ONE, CONTIGUOUS, SCATTERED)]
+LIVE = [Shape(live=count) for count in (1000, 10000)]
+CPUS = [Shape(cpus=count) for count in (2, 4)]
+
+
+def of_peer(shapes):
+    """The same with the memory of a peer."""
+    return [dataclasses.replace(shape, memory="peer") for shape in shapes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Boot:
+    """A machine, and the shapes that are measured on it.
+
+    It counts instructions, or with accel="kvm" only cycles. With traced=True
+    the core's tracepoints are on, which makes it slower.
+    """
+
+    machine: str
+    shapes: tuple[Shape, ...]
+    cpus: int = 1
+    accel: str = "icount"
+    traced: bool = False
+    flavour: str = "base"
+
+    def __str__(self):
+        more = [f"{self.cpus}-cpus"] if self.cpus > 1 else []
+        more += ["traced"] if self.traced else []
+        more += [self.accel] if self.accel != "icount" else []
+        return "-".join([self.machine, *more])
+
+    def run(self, kernel):
+        """The rows of all shapes and methods."""
+        with tempfile.TemporaryDirectory() as directory, \
+                vm.VM(kernel, vm.MACHINES[self.machine], cpus=self.cpus,
+                      devices=self._devices(directory), accel=self.accel,
+                      icount=self.accel == "icount",
+                      name=f"bench-{self}") as guest:
+            rows = list(self._rows(guest))
+        if guest.reports():
+            raise vm.Failure("\n".join([f"machine '{guest.name}' complains",
+                                        *guest.reports(), guest.where()]))
+        return rows
+
+    def _devices(self, directory):
+        machine = vm.MACHINES[self.machine]
+        if self.machine != BUS:
+            return vm.edu(machine)
+        return vm.nvme(machine, [
+            oracle.Image(pathlib.Path(directory, name), name)
+            for name in ("user", "lender")])
+
+    def _rows(self, guest):
+        if self.traced:
+            guest.sh("echo 1 >$TRACING/events/dma_phys/enable")
+        if self.machine == BUS:
+            user, lender = guest.sh("controllers").split()
+            guest.sh(f"load {LENDER} && bind {LENDER} {lender}")
+        else:
+            user = guest.sh(f"named {EDU}")
+        for language, module in MODULES.items():
+            guest.sh(f"load {module} && bind {module} {user}")
+            for shape in self.shapes:
+                loops = self.loops(shape)
+                empty = self._ask(guest, module, "empty", shape, loops)
+                for method in METHODS[language]:
+                    yield self._row(guest, language, method, shape, loops,
+                                    empty)
+
+    def loops(self, shape):
+        """So many that it takes about the budget, a power of two."""
+        route = vm.MACHINES[self.machine].cpu
+        each, per_page = {"direct": (150, 0), "bounce": (600, 6000),
+                          "iommu": (3000, 30)}[route]
+        pages = max(shape.size, 4096) // 4096
+        cost = shape.ranges * (each + pages * per_page)
+        least, most = LOOPS
+        return min(max(1 << (BUDGET // cost).bit_length(), least), most)
+
+    def _row(self, guest, language, method, shape, loops, empty):
+        said = self._ask(guest, MODULES[language], method, shape, loops)
+        row = Row(self.machine, language, method, shape, loops)
+        for error in (said, empty):
+            if isinstance(error, str):
+                return dataclasses.replace(row, error=error)
+        turns = loops * shape.cpus
+        icount = self.accel == "icount"
+        return dataclasses.replace(
+            row, segments=int(said["segments"]), route=said["route"],
+            instructions=(int(said["ns"]) - int(empty["ns"])) / turns * icount,
+            empty=int(empty["ns"]) / turns * icount,
+            cycles=(int(said["cycles"]) - int(empty["cycles"])) / turns)
+
+    @staticmethod
+    def _ask(guest, module, method, shape, loops):
+        """What the module said as {key: value}, or the name of its errno."""
+        order = f"{method} {shape.order()} loops={loops}"
+        answer = guest.ask(f"measure {module} '{order}'")
+        if answer.code == 0:
+            return parse(answer.out)
+        name = errno_named(answer.out)
+        if name not in CANNOT:
+            raise vm.Refusal(f"'{order}' of {module} ended with {answer.out}")
+        return name
+
+
+    def with_kvm(self):
+        """The same, in cycles."""
+        return dataclasses.replace(self, accel="kvm")
+
+
+def in_cycles(rows):
+    """Rows whose counts are their cycles; Rust tells none."""
+    return [dataclasses.replace(row, instructions=row.cycles)
+            for row in rows if row.cycles]
+
+
+def parse(line):
+    """{key: value} of a line of them."""
+    found = dict(re.findall(r"(\w+)=(\S+)", line))
+    missing = {"ns", "cycles", "segments", "route"} - set(found)
+    if missing:
+        raise vm.Refusal(f"no {', '.join(sorted(missing))} in '{line}'")
+    return found
+
+
+def errno_named(text):
+    """The errno of a message that ends as strerror() says it."""
+    for number, name in errno.errorcode.items():
+        if text.endswith(os.strerror(number)):
+            return {"ENOTSUP": "EOPNOTSUPP"}.get(name, name)
+    return text
+
+
+MACHINES = ("direct", "bounce", "intel-lazy", "intel-strict",
+            "intel-passthrough", "amd", "virtio-iommu")
+BUS = "p2p-bus"
+
+FULL = [Boot(machine, (*SIZES, *RANGES, *SYNCS, *LIVE))
+        for machine in MACHINES]
+FULL += [Boot(BUS, (ONE, *of_peer([*SIZES, *RANGES]))),
+         Boot("direct", tuple(CPUS), cpus=4)]
+
+# Those that every test run measures again.
+SHORT = [Boot(machine, (ONE, SYNCED, CONTIGUOUS, SCATTERED, LIVE[0]))
+         for machine in ("direct", "bounce", "intel-lazy")]
+# The core with its tracepoints on: slower, and otherwise the same.
+SLOWED = dataclasses.replace(SHORT[0], traced=True)
+
+
+def measure(kernel, boots, what="counting instructions"):
+    """The rows of all boots, in their order."""
+    rows = {}
+    with Step(what) as step, \
+            concurrent.futures.ThreadPoolExecutor(vm.AT_ONCE) as pool:
+        futures = {pool.submit(boot.run, kernel): boot for boot in boots}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                rows[futures[future]] = future.result()
+                step.now(f"{len(rows)} of {len(boots)} machines done")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            vm.kill_all()
+            raise
+    return [row for boot in boots for row in rows[boot]]
+
+
+# --- rows as a file -----------------------------------------------------------
+
+SHAPE = [field.name for field in dataclasses.fields(Shape)]
+REST = [field.name for field in dataclasses.fields(Row)
+        if field.name != "shape"]
+COLUMNS = [*REST[:3], *SHAPE, *REST[3:]]
+
+
+def write_csv(rows, out):
+    """One line each, with the names of the columns above."""
+    table = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        cells = {name: getattr(row, name) for name in REST}
+        cells |= dataclasses.asdict(row.shape)
+        for name in ("instructions", "empty", "cycles"):
+            cells[name] = f"{cells[name]:.2f}"
+        table.writerow(cells)
+
+
+def read_csv(lines):
+    """The rows of such a file."""
+    def typed(cls, cells):
+        return {field.name: field.type(cells[field.name])
+                for field in dataclasses.fields(cls) if field.name in cells}
+    for cells in csv.DictReader(lines):
+        shape = Shape(**typed(Shape, cells))
+        del cells["layout"]
+        yield Row(shape=shape, **{name: value for name, value
+                                  in typed(Row, cells).items()})
