@@ -431,21 +431,24 @@ for name, length in zip(sys.argv[1::2], sys.argv[2::2]):
 ' "$@"
 }
 
-# points <device> <jobs> <memory>...: fio does the jobs of a file; before each and
-# after it the host has a look while the guest has nothing to do. fio removes the
-# memory that it uses, so it gets another name for it.
+# marks: from now on the jobs of points stop before they begin and after they have
+# ended, for the host to have a look while the guest has nothing to do
+marks() {
+	mkfifo /tmp/marked /tmp/go &&
+		echo 'echo >/tmp/marked; read -r _ </tmp/go' >/tmp/mark
+}
+
+# points <device> <jobs> <memory>...: fio does the jobs of a file. It removes the
+# memory that it uses, so each job gets another name for it.
 points() {
-	mkdir -p /tmp/points && cd /tmp/points || return
-	[ -p /tmp/marked ] || mkfifo /tmp/marked /tmp/go
-	echo 'echo >/tmp/marked; read -r _ </tmp/go' >/tmp/mark
-	DISK=$1
+	export DISK=$1
 	jobs=$2
-	export DISK
 	shift 2
 	for memory; do
 		ln -f $memory $memory.few && ln -f $memory $memory.many || return
 	done
-	fio --eta=never --output=/tmp/points.out $jobs
+	mkdir -p /tmp/points && cd /tmp/points &&
+		fio --minimal --eta=never --output=out $jobs
 }
 
 # measure <driver> <line>: one order to a benchmark, and what it took
