@@ -417,6 +417,40 @@ one_after_another() {
 		/tmp/one_after_another
 }
 
+# scattered <file> <bytes>...: files in memory of which no page lies behind the one
+# that is before it in the file
+scattered() {
+	python3 -c '
+import sys
+for name, length in zip(sys.argv[1::2], sys.argv[2::2]):
+    with open(name, "wb") as file:
+        pages = range(0, int(length), 4096)
+        for at in [*pages[::2], *pages[1::2]]:
+            file.seek(at)
+            file.write(bytes(4096))
+' "$@"
+}
+
+# marks: from now on the jobs of points stop before they begin and after they have
+# ended, for the host to have a look while the guest has nothing to do
+marks() {
+	mkfifo /tmp/marked /tmp/go &&
+		echo 'echo >/tmp/marked; read -r _ </tmp/go' >/tmp/mark
+}
+
+# points <device> <jobs> <memory>...: fio does the jobs of a file. It removes the
+# memory that it uses, so each job gets another name for it.
+points() {
+	export DISK=$1
+	jobs=$2
+	shift 2
+	for memory; do
+		ln -f $memory $memory.few && ln -f $memory $memory.many || return
+	done
+	mkdir -p /tmp/points && cd /tmp/points &&
+		fio --minimal --eta=never --output=out $jobs
+}
+
 # measure <driver> <turns> <order>...: each order to a benchmark so many turns; for
 # each turn a line: what it took, or why it could not
 measure() {
