@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: GPL-2.0
 """Measure typed maps beside the raw DMA API, and say whether targets are met.
 
-    bench.py               tables; CSV and plots go to the cache
-    bench.py --rst         the same as Documentation/core-api/dma-phys-benchmark.rst
-    bench.py --check       a part of it again, compared with the baseline
-    bench.py --baseline    that part, as a baseline: tools/bench_baseline.csv
+    bench.py [micro|drivers]    tables of maps, of block drivers, or of both; CSV
+                                and plots go to the cache
+    bench.py --rst              the same as Documentation/core-api/
+                                dma-phys-benchmark.rst
+    bench.py --check            a part of the maps again, compared with the baseline
+    bench.py --baseline         that part, as a baseline: tools/bench_baseline.csv
 """
 
 import sys
 import textwrap
 
 import bench_check as check
+import bench_drivers as drivers
 import bench_micro as micro
 import bench_targets as targets
 import kernel as kernels
@@ -33,6 +36,15 @@ OPTIONS = ("SMP", "PREEMPT_NONE", "PREEMPT", "JUMP_LABEL", "TRACEPOINTS",
 HEADER = ("machine", "mapped and unmapped", "raw", "best raw", "empty", "C",
           "Rust", "target", "met")
 OTHERS = ("what", "machine", "measured", "at most", "met")
+
+
+DRIVER_TARGETS = ("what", "measured", "at most", "met")
+
+
+def driver_cells(found):
+    """Targets of the drivers, as text."""
+    return [(what, measured, most, met(is_met))
+            for what, measured, most, is_met in drivers.targets(found)]
 
 
 def count(number):
@@ -190,12 +202,23 @@ would show. Code is what is executed of the core's objects. A kernel that does n
 use typed maps has nothing of them: no source that it is made from is another, and no
 Makefile has one more object.
 """
+IO = """
+Block drivers
+=============
+
+What an I/O takes with the kernel's own NVMe driver and with the two samples that map
+with this layer, ``samples/dma-phys/nvme_phys`` in C and ``samples/rust/rust_nvme_phys``:
+all that the kernel and fio execute for it, on one processor, without an IOMMU, and
+with a disk that stores nothing. The drivers take turns; numbers are the median of
+some rounds, and the spread is how far the rounds are from it.
+"""
 AGAIN = """
 Measuring it again
 ==================
 
-``./run bench`` prints these tables, and writes all counts as CSV and a plot of each
-machine as SVG; where KVM runs, it adds cycles. ``./run bench --rst`` prints this page.
+``./run bench micro`` prints the first tables, writes all counts as CSV and a plot of
+each machine as SVG; where KVM runs, it adds cycles. ``./run bench drivers`` prints
+those of block drivers, ``./run bench`` both, ``./run bench --rst`` this page.
 ``./run bench --check`` measures a part again, compares it with
 ``tools/bench_baseline.csv``, and names what grew; it is a part of ``./run test``.
 ``./run bench --baseline`` prints a new one, to be kept when counts are meant to be
@@ -234,8 +257,8 @@ def taken(kernel):
                             subsequent_indent="  ", break_on_hyphens=False)
 
 
-def rst(rows, kernel):
-    """The page."""
+def rst(rows, found, kernel):
+    """The page: rows are of the microbenchmark, found is of the drivers."""
     yield PAGE.format(taken="\n".join(taken(kernel))).rstrip()
     yield from rst_table(HEADER, map(ratio_cells, targets.compared(rows)),
                          (16, 20, 16, 16, 6, 12, 12, 6, 6))
@@ -243,56 +266,82 @@ def rst(rows, kernel):
     yield from rst_table(OTHERS, map(other_cells,
                                      targets.findings(rows, kernel)),
                          (34, 24, 16, 16, 10))
+    yield IO.rstrip()
+    for what, header, cells in drivers.tables(found):
+        yield f"\n{what[0].upper()}{what[1:]}:"
+        yield from rst_table(header, cells, [10] * len(header))
+    yield "\nThe ratio at the worst point of each driver:"
+    yield from rst_table(DRIVER_TARGETS, driver_cells(found), (50, 20, 20, 10))
     yield AGAIN.rstrip()
+
+
+# --- the command line -----------------------------------------------------------
+
+def print_micro(kernel):
+    """All of the microbenchmark."""
+    rows = micro.measure(kernel, micro.FULL)
+    written = write_files(rows)
+    print("\n".join([*text(rows, kernel), "", *cycles(kernel), "", *written, ""]))
+
+
+def print_drivers(kernel):
+    """All of the driver benchmark."""
+    found = drivers.run(kernel)
+    print("\n".join([*drivers.text(found), "", *columns([
+        DRIVER_TARGETS, *driver_cells(found)]), "",
+        *map(kernels.host_path, drivers.write_files(found, HOME))]))
+
+
+PARTS = {"micro": print_micro, "drivers": print_drivers}
+
+
+def print_page(kernel):
+    rows = micro.measure(kernel, micro.FULL)
+    write_files(rows)
+    found = drivers.run(kernel)
+    drivers.write_files(found, HOME)
+    print("\n".join(rst(rows, found, kernel)))
+
+
+def print_baseline(kernel):
+    check.write(micro.measure(kernel, micro.SHORT), kernel, sys.stdout)
+
+
+def print_check(kernel):
+    """1 where something grew."""
+    try:
+        baseline = check.read()
+    except FileNotFoundError:
+        say("there is no baseline: "
+            "./run bench --baseline >tools/bench_baseline.csv")
+        return 1
+    rows = micro.measure(kernel, micro.SHORT)
+    verdict = check.compare(rows, baseline, check.versions(kernel))
+    print("\n".join([f"note: {note}" for note in verdict.notes] +
+                    [f"grew: {line}" for line in verdict.grew] +
+                    [f"{len(rows)} counts, {len(verdict.grew)} grew"]))
+    return 1 if verdict.grew else 0
+
+
+FORMS = {"--rst": print_page, "--check": print_check,
+         "--baseline": print_baseline}
 
 
 def main(*words):
     """See the top of this file."""
     kernels.stop_in_order()
     try:
-        return FORMS[words[-1] if words else ""](vm.kernel())
+        kernel = vm.kernel()
+        if words and words[0] in FORMS:
+            return FORMS[words[0]](kernel) or 0
+        for part in words or PARTS:
+            PARTS[part](kernel)
     except (vm.Failure, vm.Refusal) as failure:
         say(f"stopped: {failure}")
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-def all_of_it(kernel):
-    rows = micro.measure(kernel, micro.FULL)
-    print("\n".join(text(rows, kernel)))
-    print()
-    print("\n".join(cycles(kernel)))
-    print()
-    print("\n".join(write_files(rows)))
     return 0
-
-
-def as_page(kernel):
-    rows = micro.measure(kernel, micro.FULL)
-    write_files(rows)
-    print("\n".join(rst(rows, kernel)))
-    return 0
-
-
-def as_check(kernel):
-    rows = micro.measure(kernel, micro.SHORT)
-    verdict = check.compare(rows, check.read(), check.versions(kernel))
-    for note in verdict.notes:
-        print(f"note: {note}")
-    for line in verdict.grew:
-        print(f"grew: {line}")
-    print(f"{len(rows)} counts, {len(verdict.grew)} grew")
-    return 1 if verdict.grew else 0
-
-
-def as_baseline(kernel):
-    check.write(micro.measure(kernel, micro.SHORT), kernel, sys.stdout)
-    return 0
-
-
-FORMS = {"": all_of_it, "--rst": as_page, "--check": as_check,
-         "--baseline": as_baseline}
 
 
 if __name__ == "__main__":
