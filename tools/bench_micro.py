@@ -40,7 +40,7 @@ LENDER = vm.DRIVERS["C"]
 CANNOT = ("EOPNOTSUPP", "E2BIG", "EIO", "ENOMEM", "EAGAIN")
 
 # Instructions that one turn may take, about, and the most loops for that.
-BUDGET = 1_000_000
+BUDGET = 500_000
 LOOPS = 8192
 # The least of so many turns counts: a tick of the timer now and then is not ours.
 TURNS = 5
