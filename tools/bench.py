@@ -3,7 +3,8 @@
 """Measure typed maps beside the raw DMA API, and say whether targets are met.
 
     bench.py [micro|drivers]    tables of maps, of block drivers, or of both; CSV
-                                and plots go to the cache
+                                and plots go to the cache, and of both also the
+                                page and the baseline below
     bench.py --rst              the same as Documentation/core-api/
                                 dma-phys-benchmark.rst
     bench.py --check            a part of the maps again, compared with the baseline
@@ -282,6 +283,7 @@ def print_micro(kernel):
     rows = micro.measure(kernel, micro.FULL)
     written = write_files(rows)
     print("\n".join([*text(rows, kernel), "", *cycles(kernel), "", *written, ""]))
+    return rows
 
 
 def print_drivers(kernel):
@@ -290,9 +292,25 @@ def print_drivers(kernel):
     print("\n".join([*drivers.text(found), "", *columns([
         DRIVER_TARGETS, *driver_cells(found)]), "",
         *map(kernels.host_path, drivers.write_files(found, HOME))]))
+    return found
+
+
+def print_both(kernel):
+    """Both; with the page and the baseline as files, to be kept."""
+    rows = print_micro(kernel)
+    found = print_drivers(kernel)
+    page, baseline = HOME / PAGE_NAME, HOME / check.BASELINE.name
+    page.write_text("\n".join([*rst(rows, found, kernel), ""]))
+    shapes = {(boot.machine, shape) for boot in micro.SHORT
+              for shape in boot.shapes}
+    with baseline.open("w") as out:
+        check.write([row for row in rows
+                     if (row.machine, row.shape) in shapes], kernel, out)
+    print("\n".join(map(kernels.host_path, (page, baseline))))
 
 
 PARTS = {"micro": print_micro, "drivers": print_drivers}
+PAGE_NAME = "dma-phys-benchmark.rst"
 
 
 def print_page(kernel):
@@ -334,8 +352,7 @@ def main(*words):
         kernel = vm.kernel()
         if words and words[0] in FORMS:
             return FORMS[words[0]](kernel) or 0
-        for part in words or PARTS:
-            PARTS[part](kernel)
+        PARTS.get(words[0] if words else "", print_both)(kernel)
     except (vm.Failure, vm.Refusal) as failure:
         say(f"stopped: {failure}")
         return 1
