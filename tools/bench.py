@@ -6,12 +6,14 @@
     bench.py --rst         the same as Documentation/core-api/dma-phys-benchmark.rst
     bench.py --check       a part of it again, compared with the baseline
     bench.py --baseline    that part, as a baseline: tools/bench_baseline.csv
+    bench.py drivers ...   drivers alone, see bench_drivers.py; micro ...: the rest
 """
 
 import sys
 import textwrap
 
 import bench_check as check
+import bench_drivers as drivers
 import bench_micro as micro
 import bench_targets as targets
 import kernel as kernels
@@ -250,12 +252,25 @@ def main(*words):
     """See the top of this file."""
     kernels.stop_in_order()
     try:
-        return FORMS[words[-1] if words else ""](vm.kernel())
+        return all_parts(vm.kernel(), *words)
     except (vm.Failure, vm.Refusal) as failure:
         say(f"stopped: {failure}")
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def all_parts(kernel, *words):
+    """One of the two, or one after the other."""
+    if words[:1] == ("drivers",):
+        return drivers.run(kernel, words[1:], rst_table)
+    alone = words[:1] == ("micro",)
+    words = words[1:] if alone else words
+    status = FORMS[words[-1] if words else ""](kernel)
+    if alone or "--baseline" in words:
+        return status
+    print()
+    return drivers.run(kernel, words, rst_table) or status
 
 
 def all_of_it(kernel):
