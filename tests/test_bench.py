@@ -22,7 +22,12 @@ import vm
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 PAGE = REPO / "Documentation/core-api/dma-phys-benchmark.rst"
-BASELINE = check.read()
+
+
+@pytest.fixture(scope="module")
+def baseline():
+    """The committed one."""
+    return check.read()
 
 
 def row(method="typed_map", instructions=100.0, language="C", machine="direct",
@@ -33,12 +38,12 @@ def row(method="typed_map", instructions=100.0, language="C", machine="direct",
 # --- the guard ----------------------------------------------------------------
 
 @pytest.mark.parametrize("boot", micro.SHORT, ids=str)
-def test_nothing_grew(kernel, booted, boot):
+def test_nothing_grew(kernel, booted, boot, baseline):
     """As ./run bench --check, one machine at a time."""
-    was = [row for row in BASELINE.rows if row.machine == boot.machine]
+    was = [row for row in baseline.rows if row.machine == boot.machine]
     now = check.versions(kernel("base"))
     verdict = check.compare(booted(boot), dataclasses.replace(
-        BASELINE, rows=was), now)
+        baseline, rows=was), now)
     assert verdict.grew == []
 
 
@@ -47,8 +52,8 @@ def test_nothing_grew(kernel, booted, boot):
 def test_slower_core_is_caught(booted, boot, versions):
     """All that is typed grew, all that is raw did not."""
     healthy = dataclasses.replace(boot, traced=False)
-    baseline = check.Baseline("the same", booted(healthy))
-    verdict = check.compare(booted(boot), baseline, versions)
+    was = check.Baseline("the same", booted(healthy))
+    verdict = check.compare(booted(boot), was, versions)
     grew = {line.split(":")[0] for line in verdict.grew}
     assert grew == {check.name(row) for row in booted(boot)
                     if row.typed and not row.error}
@@ -84,11 +89,11 @@ def test_other_compilers_are_compared_by_ratio(factor, grew):
 
 
 def test_what_is_gone_is_named():
-    baseline = check.Baseline("x", [row(), row("typed_vec")])
-    assert check.compare([row()], baseline, "x").grew == [
+    was = check.Baseline("x", [row(), row("typed_vec")])
+    assert check.compare([row()], was, "x").grew == [
         "direct, C, vec, one range of 4 KiB: is no longer measured"]
     failed = row("typed_vec", 0, error="EIO")
-    assert check.compare([row(), failed], baseline, "x").grew == [
+    assert check.compare([row(), failed], was, "x").grew == [
         "direct, C, vec, one range of 4 KiB: EIO, was no error"]
 
 
@@ -101,8 +106,8 @@ def test_baseline_is_read_as_written():
     assert list(micro.read_csv(out.getvalue().splitlines())) == rows
 
 
-def test_baseline_is_of_the_short_form():
-    assert {row.key for row in BASELINE.rows} == {
+def test_baseline_is_of_the_short_form(baseline):
+    assert {row.key for row in baseline.rows} == {
         (boot.machine, language, method, shape)
         for boot in micro.SHORT for shape in boot.shapes
         for language, methods in micro.METHODS.items() for method in methods}
@@ -113,6 +118,15 @@ def test_baseline_is_of_the_short_form():
 def test_order_has_what_differs():
     assert micro.SCATTERED.order() == "ranges=32 layout=scattered"
     assert micro.ONE.order() == ""
+
+
+def test_least_turn_counts():
+    lines = [f"ns={ns} cycles=0 segments=1 route=direct" for ns in (99, 97, 98)]
+    assert micro.least("typed_map", lines)["ns"] == "97"
+    failed = ["sh: write error: Operation not supported"] * 3
+    assert micro.least("typed_map", failed) == "EOPNOTSUPP"
+    with pytest.raises(vm.Refusal, match="Invalid argument"):
+        micro.least("typed_map", ["sh: write error: Invalid argument"] * 3)
 
 
 def test_line_of_a_module():
@@ -183,9 +197,9 @@ def test_page_has_each_target():
     assert {tuple(row[:2]) for row in rows} == expected
 
 
-def test_page_is_of_the_baseline():
+def test_page_is_of_the_baseline(baseline):
     """Where both have a count, it is the same within what repeats."""
-    counts = targets.Counts(BASELINE.rows)
+    counts = targets.Counts(baseline.rows)
     compared = 0
     names = {machine.text: name for name, machine in vm.MACHINES.items()}
     shapes = {str(ratio.shape): ratio for ratio in targets.RATIOS}

@@ -134,7 +134,7 @@ def test_plot_has_all_drivers():
 
 
 @pytest.mark.parametrize("words", [["--points", "4k-randread-2"],
-                                   ["--check", "--rst"], ["--fast"]])
+                                   ["--check", "--baseline"], ["--fast"]])
 def test_words_that_are_not_known(words, capsys):
     with pytest.raises(SystemExit):
         drivers.parse(words)

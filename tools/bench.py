@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Measure typed maps beside the raw DMA API, and say whether targets are met.
 
-    bench.py               tables; CSV and plots go to the cache
-    bench.py --rst         the same as Documentation/core-api/dma-phys-benchmark.rst
-    bench.py --check       a part of it again, compared with the baseline
-    bench.py --baseline    that part, as a baseline: tools/bench_baseline.csv
-    bench.py drivers ...   drivers alone, see bench_drivers.py; micro ...: the rest
+    bench.py [micro|drivers]    tables of maps, of block drivers, or of both; CSV
+                                and plots go to the cache
+    bench.py drivers ...        has more words, see bench_drivers.py
+    bench.py --rst              the same as Documentation/core-api/
+                                dma-phys-benchmark.rst
+    bench.py --check            a part again, compared with the baselines
+    bench.py --baseline         that of the maps: tools/bench_baseline.csv
 """
 
 import sys
@@ -196,12 +198,14 @@ AGAIN = """
 Measuring it again
 ==================
 
-``./run bench`` prints these tables, and writes all counts as CSV and a plot of each
-machine as SVG; where KVM runs, it adds cycles. ``./run bench --rst`` prints this page.
+``./run bench micro`` prints the first tables, writes all counts as CSV and a plot of
+each machine as SVG; where KVM runs, it adds cycles. ``./run bench drivers`` prints
+those of block drivers, ``./run bench`` both, ``./run bench --rst`` this page.
 ``./run bench --check`` measures a part again, compares it with
-``tools/bench_baseline.csv``, and names what grew; it is a part of ``./run test``.
-``./run bench --baseline`` prints a new one, to be kept when counts are meant to be
-others, or compilers are.
+``tools/bench_baseline.csv`` and ``tools/bench_drivers.csv``, and names what grew; it is
+a part of ``./run test``. ``./run bench --baseline`` and
+``./run bench drivers --baseline`` print new ones, to be kept when counts are meant to
+be others, or compilers are.
 
 By hand::
 
@@ -236,8 +240,8 @@ def taken(kernel):
                             subsequent_indent="  ", break_on_hyphens=False)
 
 
-def rst(rows, kernel):
-    """The page."""
+def rst(rows, found, kernel):
+    """The page: rows are of the microbenchmark, found is of the drivers."""
     yield PAGE.format(taken="\n".join(taken(kernel))).rstrip()
     yield from rst_table(HEADER, map(ratio_cells, targets.compared(rows)),
                          (16, 20, 16, 16, 6, 12, 12, 6, 6))
@@ -245,69 +249,73 @@ def rst(rows, kernel):
     yield from rst_table(OTHERS, map(other_cells,
                                      targets.findings(rows, kernel)),
                          (34, 24, 16, 16, 10))
+    yield from drivers.rst(found, rst_table)
     yield AGAIN.rstrip()
+
+
+# --- the command line -----------------------------------------------------------
+
+def print_micro(kernel):
+    """All of the microbenchmark."""
+    rows = micro.measure(kernel, micro.FULL)
+    written = write_files(rows)
+    print("\n".join([*text(rows, kernel), "", *cycles(kernel), "", *written, ""]))
+
+
+def print_page(kernel):
+    rows = micro.measure(kernel, micro.FULL)
+    write_files(rows)
+    found = drivers.measure(kernel)
+    drivers.write_files(found)
+    print("\n".join(rst(rows, found, kernel)))
+
+
+def print_baseline(kernel):
+    check.write(micro.measure(kernel, micro.SHORT), kernel, sys.stdout)
+
+
+def print_check(kernel):
+    """1 where something grew."""
+    return check_micro(kernel) | drivers.print_check(kernel)
+
+
+def check_micro(kernel):
+    """The same, of the maps."""
+    try:
+        baseline = check.read()
+    except FileNotFoundError:
+        say("there is no baseline: "
+            "./run bench --baseline >tools/bench_baseline.csv")
+        return 1
+    rows = micro.measure(kernel, micro.SHORT)
+    verdict = check.compare(rows, baseline, check.versions(kernel))
+    print("\n".join([f"note: {note}" for note in verdict.notes] +
+                    [f"grew: {line}" for line in verdict.grew] +
+                    [f"{len(rows)} counts, {len(verdict.grew)} grew"]))
+    return 1 if verdict.grew else 0
+
+
+FORMS = {"--rst": print_page, "--check": print_check,
+         "--baseline": print_baseline}
 
 
 def main(*words):
     """See the top of this file."""
     kernels.stop_in_order()
     try:
-        return all_parts(vm.kernel(), *words)
+        kernel = vm.kernel()
+        if words and words[0] in FORMS:
+            return FORMS[words[0]](kernel) or 0
+        if words[:1] != ("drivers",):
+            print_micro(kernel)
+        if words[:1] != ("micro",):
+            return drivers.run(kernel, words[1:])
     except (vm.Failure, vm.Refusal) as failure:
         say(f"stopped: {failure}")
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-def all_parts(kernel, *words):
-    """One of the two, or one after the other."""
-    if words[:1] == ("drivers",):
-        return drivers.run(kernel, words[1:], rst_table)
-    alone = words[:1] == ("micro",)
-    words = words[1:] if alone else words
-    status = FORMS[words[-1] if words else ""](kernel)
-    if alone or "--baseline" in words:
-        return status
-    print()
-    return drivers.run(kernel, words, rst_table) or status
-
-
-def all_of_it(kernel):
-    rows = micro.measure(kernel, micro.FULL)
-    print("\n".join(text(rows, kernel)))
-    print()
-    print("\n".join(cycles(kernel)))
-    print()
-    print("\n".join(write_files(rows)))
     return 0
-
-
-def as_page(kernel):
-    rows = micro.measure(kernel, micro.FULL)
-    write_files(rows)
-    print("\n".join(rst(rows, kernel)))
-    return 0
-
-
-def as_check(kernel):
-    rows = micro.measure(kernel, micro.SHORT)
-    verdict = check.compare(rows, check.read(), check.versions(kernel))
-    for note in verdict.notes:
-        print(f"note: {note}")
-    for line in verdict.grew:
-        print(f"grew: {line}")
-    print(f"{len(rows)} counts, {len(verdict.grew)} grew")
-    return 1 if verdict.grew else 0
-
-
-def as_baseline(kernel):
-    check.write(micro.measure(kernel, micro.SHORT), kernel, sys.stdout)
-    return 0
-
-
-FORMS = {"": all_of_it, "--rst": as_page, "--check": as_check,
-         "--baseline": as_baseline}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 """What an I/O costs: the kernel's NVMe driver, the C sample and the Rust one.
 
     ./run bench drivers               tables; CSV and a plot go to the cache
-    ./run bench drivers --rst         the same for the page of the benchmark
     ./run bench drivers --check       some points again, compared with the baseline
     ./run bench drivers --baseline    these, as a baseline: tools/bench_drivers.csv
     ./run bench drivers --points 4k-randread-32,32k-randwrite-1 --rounds 3
@@ -249,18 +248,18 @@ def read_baseline(versions):
 
 # --- all of it --------------------------------------------------------------
 
-def as_check(kernel):
-    """Complaints, and whether there are any."""
+def print_check(kernel):
+    """1 where something grew."""
     baseline = read_baseline(bench_check.versions(kernel))
     complaints = list(grew(measure_short(kernel), *baseline))
     for line in complaints:
         print(f"grew: {line}")
     print(f"{len(SHORT) * len(vm.DRIVERS)} ratios of drivers, "
           f"{len(complaints)} grew")
-    return 1 if complaints else 0
+    return int(bool(complaints))
 
 
-def as_baseline(kernel):
+def print_baseline(kernel):
     print("# SPDX-License-Identifier: GPL-2.0")
     print("# What ./run bench drivers --check compares with; "
           "./run bench drivers --baseline writes it.")
@@ -274,7 +273,7 @@ def parse(words):
     known = {str(point): point for point in fio.POINTS}
     parser = argparse.ArgumentParser(prog="./run bench drivers")
     form = parser.add_mutually_exclusive_group()
-    for name in ("rst", "check", "baseline"):
+    for name in ("check", "baseline"):
         form.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--points", metavar="NAME,...", default=",".join(known))
     parser.add_argument("--rounds", type=int, default=fio.ROUNDS)
@@ -287,19 +286,21 @@ def parse(words):
     return options
 
 
-def run(kernel, words, rst_table):
-    """./run bench drivers with these words, all of them known."""
+def measure(kernel):
+    """All of the table."""
+    return fio.run(kernel, fio.POINTS, fio.ROUNDS, fio.IOPS_ROUNDS)
+
+
+def run(kernel, words):
+    """./run bench drivers with these words: its exit code."""
     options = parse(words)
     if options.check:
-        return as_check(kernel)
+        return print_check(kernel)
     if options.baseline:
-        return as_baseline(kernel)
+        return print_baseline(kernel)
     found = fio.run(kernel, options.points, options.rounds,
                     0 if options.no_iops else fio.IOPS_ROUNDS)
-    print("\n".join(rst(found, rst_table) if options.rst
-                    else text(found, kernel)))
+    print("\n".join(text(found, kernel)))
     if options.points == fio.POINTS:
-        names = write_files(found)
-        if not options.rst:
-            print("\n".join(["", *names]))
+        print("\n".join(["", *write_files(found)]))
     return 0

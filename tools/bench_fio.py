@@ -224,7 +224,7 @@ def rounds(kernel, points, number, icount, traced=False):
             raise vm.Refusal("disks differ: " + "\n".join(known))
 
 
-def run(kernel, points, number=ROUNDS, iops=IOPS_ROUNDS, traced=False):
+def run(kernel, points, number, iops, traced=False):
     """{(point, driver's name): Measured}
 
     With traced the core's tracepoints are on, which makes it slower.

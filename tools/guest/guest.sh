@@ -451,7 +451,18 @@ points() {
 		fio --minimal --eta=never --output=out $jobs
 }
 
-# measure <driver> <line>: one order to a benchmark, and what it took
+# measure <driver> <turns> <order>...: each order to a benchmark so many turns; for
+# each turn a line: what it took, or why it could not
 measure() {
-	echo "$2" >$DEBUG/$1/run && cat $DEBUG/$1/run
+	run=$DEBUG/$1/run
+	turns=$2
+	shift 2
+	for order; do
+		n=0
+		while [ $n -lt $turns ]; do
+			echo "$order" >$run && read -r said <$run && echo "$said"
+			n=$((n + 1))
+		done
+	done
+	return 0
 }
