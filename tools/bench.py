@@ -4,10 +4,11 @@
 
     bench.py [micro|drivers]    tables of maps, of block drivers, or of both; CSV
                                 and plots go to the cache
+    bench.py drivers ...        has more words, see bench_drivers.py
     bench.py --rst              the same as Documentation/core-api/
                                 dma-phys-benchmark.rst
-    bench.py --check            a part of the maps again, compared with the baseline
-    bench.py --baseline         that part, as a baseline: tools/bench_baseline.csv
+    bench.py --check            a part again, compared with the baselines
+    bench.py --baseline         that of the maps: tools/bench_baseline.csv
 """
 
 import sys
@@ -36,15 +37,6 @@ OPTIONS = ("SMP", "PREEMPT_NONE", "PREEMPT", "JUMP_LABEL", "TRACEPOINTS",
 HEADER = ("machine", "mapped and unmapped", "raw", "best raw", "empty", "C",
           "Rust", "target", "met")
 OTHERS = ("what", "machine", "measured", "at most", "met")
-
-
-DRIVER_TARGETS = ("what", "measured", "at most", "met")
-
-
-def driver_cells(found):
-    """Targets of the drivers, as text."""
-    return [(what, measured, most, met(is_met))
-            for what, measured, most, is_met in drivers.targets(found)]
 
 
 def count(number):
@@ -202,16 +194,6 @@ would show. Code is what is executed of the core's objects. A kernel that does n
 use typed maps has nothing of them: no source that it is made from is another, and no
 Makefile has one more object.
 """
-IO = """
-Block drivers
-=============
-
-What an I/O takes with the kernel's own NVMe driver and with the two samples that map
-with this layer, ``samples/dma-phys/nvme_phys`` in C and ``samples/rust/rust_nvme_phys``:
-all that the kernel and fio execute for it, on one processor, without an IOMMU, and
-with a disk that stores nothing. The drivers take turns; numbers are the median of
-some rounds, and the spread is how far the rounds are from it.
-"""
 AGAIN = """
 Measuring it again
 ==================
@@ -220,9 +202,10 @@ Measuring it again
 each machine as SVG; where KVM runs, it adds cycles. ``./run bench drivers`` prints
 those of block drivers, ``./run bench`` both, ``./run bench --rst`` this page.
 ``./run bench --check`` measures a part again, compares it with
-``tools/bench_baseline.csv``, and names what grew; it is a part of ``./run test``.
-``./run bench --baseline`` prints a new one, to be kept when counts are meant to be
-others, or compilers are.
+``tools/bench_baseline.csv`` and ``tools/bench_drivers.csv``, and names what grew; it is
+a part of ``./run test``. ``./run bench --baseline`` and
+``./run bench drivers --baseline`` print new ones, to be kept when counts are meant to
+be others, or compilers are.
 
 By hand::
 
@@ -266,12 +249,7 @@ def rst(rows, found, kernel):
     yield from rst_table(OTHERS, map(other_cells,
                                      targets.findings(rows, kernel)),
                          (34, 24, 16, 16, 10))
-    yield IO.rstrip()
-    for what, header, cells in drivers.tables(found):
-        yield f"\n{what[0].upper()}{what[1:]}:"
-        yield from rst_table(header, cells, [10] * len(header))
-    yield "\nThe ratio at the worst point of each driver:"
-    yield from rst_table(DRIVER_TARGETS, driver_cells(found), (50, 20, 20, 10))
+    yield from drivers.rst(found, rst_table)
     yield AGAIN.rstrip()
 
 
@@ -284,22 +262,11 @@ def print_micro(kernel):
     print("\n".join([*text(rows, kernel), "", *cycles(kernel), "", *written, ""]))
 
 
-def print_drivers(kernel):
-    """All of the driver benchmark."""
-    found = drivers.run(kernel)
-    print("\n".join([*drivers.text(found), "", *columns([
-        DRIVER_TARGETS, *driver_cells(found)]), "",
-        *map(kernels.host_path, drivers.write_files(found, HOME))]))
-
-
-PARTS = {"micro": print_micro, "drivers": print_drivers}
-
-
 def print_page(kernel):
     rows = micro.measure(kernel, micro.FULL)
     write_files(rows)
-    found = drivers.run(kernel)
-    drivers.write_files(found, HOME)
+    found = drivers.measure(kernel)
+    drivers.write_files(found)
     print("\n".join(rst(rows, found, kernel)))
 
 
@@ -309,6 +276,11 @@ def print_baseline(kernel):
 
 def print_check(kernel):
     """1 where something grew."""
+    return check_micro(kernel) | drivers.print_check(kernel)
+
+
+def check_micro(kernel):
+    """The same, of the maps."""
     try:
         baseline = check.read()
     except FileNotFoundError:
@@ -334,8 +306,10 @@ def main(*words):
         kernel = vm.kernel()
         if words and words[0] in FORMS:
             return FORMS[words[0]](kernel) or 0
-        for part in words or PARTS:
-            PARTS[part](kernel)
+        if words[:1] != ("drivers",):
+            print_micro(kernel)
+        if words[:1] != ("micro",):
+            return drivers.run(kernel, words[1:])
     except (vm.Failure, vm.Refusal) as failure:
         say(f"stopped: {failure}")
         return 1
