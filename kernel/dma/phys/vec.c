@@ -708,7 +708,8 @@ int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 	struct dma_phys_tiles tiles;
 
 	if (unlikely(!ranges) || unlikely(!count) || unlikely(!empty(vec)) ||
-	    unlikely(!dma_phys_plain_device(dev, dir, flags)))
+	    unlikely(!dma_phys_plain_use(dev, dir, flags)) ||
+	    unlikely(!dma_phys_plain_device(dev)))
 		return map_cpu_routed(dev, ranges, count, dir, flags, vec,
 				      _RET_IP_);
 
@@ -902,7 +903,8 @@ int dma_phys_vec_map_request(struct device *dev, struct request *rq, u32 flags,
 	if (!rq)
 		return -EINVAL;
 	if (unlikely(!empty(vec)) ||
-	    unlikely(!dma_phys_plain_device(dev, rq_dma_dir(rq), flags)))
+	    unlikely(!dma_phys_plain_use(dev, rq_dma_dir(rq), flags)) ||
+	    unlikely(!dma_phys_plain_device(dev)))
 		return map_request_routed(dev, rq, flags, vec, _RET_IP_);
 
 	limits = limits_of(dev);
