@@ -174,7 +174,7 @@ def write_files(found):
 
 # --- the page ---------------------------------------------------------------
 
-DRIVERS = """
+SECTION = """
 Two NVMe drivers
 ================
 
@@ -190,8 +190,8 @@ nothing, and takes 50 microseconds.
 
 Fio does {few} I/Os and then {many}; the difference, divided by {more}, is what one
 took: what is done once does not count. Counted is what the processor executes, and
-while it is halted that is nothing. Numbers are medians of all rounds; *spread* is how far a round of
-any driver is from its median, at most.
+while it is halted that is nothing. Numbers are medians of all rounds; *spread* is how
+far a round of any driver is from its median, at most.
 """
 IOPS = """
 I/Os per second are of a machine that does not count, in {rounds} rounds, by the
@@ -209,7 +209,7 @@ def rst(found, rst_table):
                         for measured in found.values())
                     for what in ("instructions", "iops"))
     jobs = {name: f"{count:,}" for name, count in fio.JOBS.items()}
-    heads = (DRIVERS.format(rounds=rounds, more=f"{fio.MORE:,}", **jobs),
+    heads = (SECTION.format(rounds=rounds, more=f"{fio.MORE:,}", **jobs),
              IOPS.format(rounds=iops))
     for head, (header, rows) in zip(heads, tables(found)):
         yield head.rstrip()

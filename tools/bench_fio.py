@@ -13,7 +13,6 @@ I/Os per second are of another machine, whose clock is the host's.
 """
 
 import dataclasses
-import statistics
 import time
 
 import vm
@@ -97,21 +96,13 @@ class Point:
 POINTS = [Point(size, pattern, depth) for size in SIZES
           for pattern in PATTERNS for depth in DEPTHS]
 
+
 @dataclasses.dataclass
 class Measured:
     """A driver at a point: one number of each round."""
 
     instructions: list[float] = dataclasses.field(default_factory=list)
     iops: list[float] = dataclasses.field(default_factory=list)
-
-
-def middle(numbers):
-    return statistics.median(numbers)
-
-
-def spread(numbers):
-    """How far the rounds are from their median, at most: 0.01 is 1%."""
-    return max(abs(number / middle(numbers) - 1) for number in numbers)
 
 
 # --- in the machine ---------------------------------------------------------
