@@ -470,6 +470,8 @@ JOBS = {
     "registered memory": "--rw=randwrite --bsrange=4k-256k --size=4M "
                          "--ioengine=io_uring --iodepth=64 --fixedbufs=1 "
                          "--registerfiles=1",
+    "batches": "--rw=randrw --bssplit=BLOCK/50:4k/30:64k/20 --size=4M "
+               "--ioengine=io_uring --iodepth=64 --iodepth_batch_submit=16",
     "forced": "--rw=randwrite --bs=4k --size=512k --ioengine=libaio "
               "--iodepth=4 --sync=dsync",
     "cached": "--direct=0 --rw=randwrite --bsrange=BLOCK-256k --size=4M "
@@ -486,6 +488,22 @@ READ_ONLY = "--verify_only"
 @check(JOBS, needs=base)
 def fio_reads_back_what_it_wrote(guest, job):
     written(guest, JOBS[job])
+
+
+@check(needs=base)
+def requests_that_come_together_ring_once(guest):
+    """A write of a doorbell stops a virtual machine."""
+    for each in guest.both:
+        guest.look()
+        guest.vm.sh("fio --name=job --rw=randread --bs=4k --size=256k --direct=1 "
+                    "--ioengine=io_uring --iodepth=16 --iodepth_batch_submit=16 "
+                    "--iodepth_batch_complete_min=16 "
+                    f"--filename={each.device[FIO]}")
+        events = guest.look()
+        commands = sum(name == "pci_nvme_io_cmd" for name, _ in events)
+        rung = sum(name == "pci_nvme_mmio_doorbell_sq" for name, _ in events)
+        assert commands >= 64
+        assert 0 < rung <= commands // 8
 
 
 @check(needs=base)
@@ -731,7 +749,7 @@ def kernel_driver_reads_the_filesystems_we_changed(guest):
 # What QEMU tells: what its controllers are told, and what is wrong with that.
 COMPLAINTS = ("pci_nvme_err_", "pci_nvme_ub_")
 EVENTS = ["pci_nvme_io_cmd", "pci_nvme_admin_cmd", "pci_nvme_map_sgl",
-          "pci_nvme_map_prp", "pci_nvme_create_sq",
+          "pci_nvme_map_prp", "pci_nvme_create_sq", "pci_nvme_mmio_doorbell_sq",
           *(f"{name}*" for name in COMPLAINTS)]
 
 # Controllers differ in more than the way to memory.

@@ -4,11 +4,11 @@
 
     bench.py [micro|drivers]    tables of maps, of block drivers, or of both; CSV
                                 and plots go to the cache, and of both also the
-                                page and the baseline below
+                                page and the baseline of the maps
     bench.py --rst              the same as Documentation/core-api/
                                 dma-phys-benchmark.rst
-    bench.py --check            a part of the maps again, compared with the baseline
-    bench.py --baseline         that part, as a baseline: tools/bench_baseline.csv
+    bench.py --check            a part again, compared with the baselines
+    bench.py --baseline         that of the maps: tools/bench_baseline.csv
 """
 
 import sys
@@ -24,6 +24,7 @@ import vm
 from progress import say
 
 HOME = vm.CACHE / "bench"
+PAGE_NAME = "dma-phys-benchmark.rst"
 
 # What changes counts.
 OPTIONS = ("SMP", "PREEMPT_NONE", "PREEMPT", "JUMP_LABEL", "TRACEPOINTS",
@@ -37,15 +38,6 @@ OPTIONS = ("SMP", "PREEMPT_NONE", "PREEMPT", "JUMP_LABEL", "TRACEPOINTS",
 HEADER = ("machine", "mapped and unmapped", "raw", "best raw", "empty", "C",
           "Rust", "target", "met")
 OTHERS = ("what", "machine", "measured", "at most", "met")
-
-
-DRIVER_TARGETS = ("what", "measured", "at most", "met")
-
-
-def driver_cells(found):
-    """Targets of the drivers, as text."""
-    return [(what, measured, most, met(is_met))
-            for what, measured, most, is_met in drivers.targets(found)]
 
 
 def count(number):
@@ -110,6 +102,7 @@ STYLES = {
     ("C", "dma_map_page"): ("#17becf", 1.4),
     ("C", "dma_map_sgtable"): ("#2ca02c", 1.4),
     ("C", "dma_iova_link"): ("#9467bd", 1.4),
+    ("C", "typed_virt"): ("#e377c2", 1.4),
     ("C", "typed_map"): ("#ff6b5e", 3),
     ("C", "typed_vec"): ("#ffb04d", 3),
     ("Rust", "sgtable"): ("#146114", 1.4),
@@ -190,28 +183,18 @@ unmapping; *best raw* is the method of the raw API that took least, where that i
 another. *Empty* is a turn of the loop without anything in it, which is subtracted. In parentheses
 are ratios to raw. *C* is dma_phys_map_cpu() and dma_phys_unmap(), for several ranges
 dma_phys_vec_map_cpu() and dma_phys_vec_unmap(); *Rust* is ``Mapping`` and
-``VecMapping``. The target is for both, where *Rust against C* below is not one of its
-own. Cells are empty where no target is set, and where Rust has no such map.
+``VecMapping``, which are given memory and make its range. The target is for both, where
+*Rust against C* below is not one of its own. Cells are empty where no target is set, and where Rust has no such map.
 """
 MEASURED = """
 Growth, locks and bytes
 =======================
 
 Ratios are of the machine where they are largest, or of each one where they are too
-large. On several CPUs each has ranges and handles of its own: a lock that they share
-would show. Code is what is executed of the core's objects. A kernel that does not
-use typed maps has nothing of them: no source that it is made from is another, and no
-Makefile has one more object.
-"""
-IO = """
-Block drivers
-=============
-
-What an I/O takes with the kernel's own NVMe driver and with the two samples that map
-with this layer, ``samples/dma-phys/nvme_phys`` in C and ``samples/rust/rust_nvme_phys``:
-all that the kernel and fio execute for it, on one processor, without an IOMMU, and
-with a disk that stores nothing. The drivers take turns; numbers are the median of
-some rounds, and the spread is how far the rounds are from it.
+large. On several CPUs each has ranges and handles of its own; what a lock that they
+share would cost is beside it. Code is what is executed of the core's objects. A kernel
+that does not use typed maps, nor Rust, has nothing of them: no source that it is made
+from is another, and no Makefile has one more object.
 """
 AGAIN = """
 Measuring it again
@@ -221,9 +204,10 @@ Measuring it again
 each machine as SVG; where KVM runs, it adds cycles. ``./run bench drivers`` prints
 those of block drivers, ``./run bench`` both, ``./run bench --rst`` this page.
 ``./run bench --check`` measures a part again, compares it with
-``tools/bench_baseline.csv``, and names what grew; it is a part of ``./run test``.
-``./run bench --baseline`` prints a new one, to be kept when counts are meant to be
-others, or compilers are.
+``tools/bench_baseline.csv`` and ``tools/bench_drivers.csv``, and names what grew; it is
+a part of ``./run test``. ``./run bench --baseline`` and
+``./run bench drivers --baseline`` print new ones, to be kept when counts are meant to
+be others, or compilers are.
 
 By hand::
 
@@ -267,12 +251,7 @@ def rst(rows, found, kernel):
     yield from rst_table(OTHERS, map(other_cells,
                                      targets.findings(rows, kernel)),
                          (34, 24, 16, 16, 10))
-    yield IO.rstrip()
-    for what, header, cells in drivers.tables(found):
-        yield f"\n{what[0].upper()}{what[1:]}:"
-        yield from rst_table(header, cells, [10] * len(header))
-    yield "\nThe ratio at the worst point of each driver:"
-    yield from rst_table(DRIVER_TARGETS, driver_cells(found), (50, 20, 20, 10))
+    yield from drivers.rst(found, rst_table)
     yield AGAIN.rstrip()
 
 
@@ -286,19 +265,12 @@ def print_micro(kernel):
     return rows
 
 
-def print_drivers(kernel):
-    """All of the driver benchmark."""
-    found = drivers.run(kernel)
-    print("\n".join([*drivers.text(found), "", *columns([
-        DRIVER_TARGETS, *driver_cells(found)]), "",
-        *map(kernels.host_path, drivers.write_files(found, HOME))]))
-    return found
-
-
 def print_both(kernel):
-    """Both; with the page and the baseline as files, to be kept."""
+    """Both; with the page and the baseline of the maps as files, to be kept."""
     rows = print_micro(kernel)
-    found = print_drivers(kernel)
+    found = drivers.measure(kernel)
+    print("\n".join([*drivers.text(found, kernel), "",
+                     *drivers.write_files(found)]))
     page, baseline = HOME / PAGE_NAME, HOME / check.BASELINE.name
     page.write_text("\n".join([*rst(rows, found, kernel), ""]))
     shapes = {(boot.machine, shape) for boot in micro.SHORT
@@ -309,15 +281,11 @@ def print_both(kernel):
     print("\n".join(map(kernels.host_path, (page, baseline))))
 
 
-PARTS = {"micro": print_micro, "drivers": print_drivers}
-PAGE_NAME = "dma-phys-benchmark.rst"
-
-
 def print_page(kernel):
     rows = micro.measure(kernel, micro.FULL)
     write_files(rows)
-    found = drivers.run(kernel)
-    drivers.write_files(found, HOME)
+    found = drivers.measure(kernel)
+    drivers.write_files(found)
     print("\n".join(rst(rows, found, kernel)))
 
 
@@ -327,6 +295,11 @@ def print_baseline(kernel):
 
 def print_check(kernel):
     """1 where something grew."""
+    return check_micro(kernel) | drivers.print_check(kernel)
+
+
+def check_micro(kernel):
+    """The same, of the maps."""
     try:
         baseline = check.read()
     except FileNotFoundError:
@@ -352,7 +325,12 @@ def main(*words):
         kernel = vm.kernel()
         if words and words[0] in FORMS:
             return FORMS[words[0]](kernel) or 0
-        PARTS.get(words[0] if words else "", print_both)(kernel)
+        if words[:1] == ("drivers",):
+            return drivers.run(kernel, words[1:])
+        if words[:1] == ("micro",):
+            print_micro(kernel)
+        else:
+            print_both(kernel)
     except (vm.Failure, vm.Refusal) as failure:
         say(f"stopped: {failure}")
         return 1

@@ -1,302 +1,105 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """What an I/O costs: the kernel's NVMe driver, the C sample and the Rust one.
 
-    bench_drivers.py [--points NAME,...] [--rounds N] [--no-iops]
-
-A machine has one processor, one controller, no IOMMU and a disk that stores
-nothing. The drivers take turns at the controller, in several rounds, and fio does
-the same I/Os on each in the same memory: for each point of the table a few, then
-many. What the many took more, divided by how many more they were, is what one took,
-with all that fio and the kernel do for it.
-
-Instructions are QEMU's own count of those that were executed. None is while the
-processor is halted, so waiting does not count and the host's speed does not matter.
-I/Os per second are of another machine, whose clock is the host's.
+    ./run bench drivers               tables; CSV and a plot go to the cache
+    ./run bench drivers --check       some points again, compared with the baseline
+    ./run bench drivers --baseline    these, as a baseline: tools/bench_drivers.csv
+    ./run bench drivers --points 4k-randread-32,32k-randwrite-1 --rounds 3
 """
 
 import argparse
 import csv
-import dataclasses
+import pathlib
 import statistics
 import sys
-import time
 
 import bench_check
+import bench_fio as fio
 import kernel as kernels
 import plot
 import vm
-from progress import Step, say
 
-MACHINE = vm.MACHINES["direct"]
-DRIVERS = {"kernel": "nvme"} | vm.DRIVERS
-
-SIZES = {"512": 512, "4k": 4 << 10, "32k": 32 << 10}
-PATTERNS = ["randread", "randwrite"]
-DEPTHS = [1, 8, 32, 128]
-ROUNDS = 5
-IOPS_ROUNDS = 3
-
-# The I/Os of a short job and of a long one: whole batches of every depth.
-JOBS = {"few": 256, "many": 2304}
-MORE = JOBS["many"] - JOBS["few"]
+HOME = vm.CACHE / "bench"
+BASELINE = pathlib.Path(__file__).with_name("bench_drivers.csv")
 
 # Ratios to the kernel's driver, as they are printed.
 MOST = 1.00
 
-# It takes its time, so that the processor is halted when a completion comes,
-# whatever else the host does.
-DISK = ["-blockdev", "null-co,node-name=null,size=1073741824,read-zeroes=on,"
-                     "latency-ns=50000"]
-
-# All I/Os of a batch are submitted with one call, and waited for with one.
-GLOBAL = """\
-[global]
-filename=${DISK}
-direct=1
-ioengine=io_uring
-thread
-norandommap
-randseed=4711
-gtod_reduce=1
-disk_util=0
-stonewall"""
-# Where the host looks how much was executed.
-MARKS = """\
-exec_prerun=sh /tmp/mark
-exec_postrun=sh /tmp/mark"""
-
-# What must be the same for all of them, in /sys/block/<disk>/queue.
-SETTINGS = ["nr_requests", "scheduler", "nomerges", "rq_affinity", "iostats",
-            "io_poll", "io_timeout", "write_cache", "fua", "add_random",
-            "logical_block_size", "max_sectors_kb", "max_segment_size",
-            "dma_alignment", "virt_boundary_mask"]
+# What is looked at again each time, and how far ratios may be above the baseline's
+# if they are of the same compilers. They repeat within half of that.
+SHORT = [fio.Point("512", "randread", 8), fio.Point("4k", "randwrite", 32),
+         fio.Point("32k", "randread", 32)]
+SHORT_ROUNDS = 2
+SAME = 0.03
 
 
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """One line of the table."""
-
-    size: str
-    pattern: str
-    depth: int
-
-    def __str__(self):
-        return f"{self.size}-{self.pattern}-{self.depth}"
-
-    @property
-    def bytes(self):
-        return SIZES[self.size]
-
-    @property
-    def memory(self):
-        """The file in the guest's memory that all its I/Os use."""
-        return f"/tmp/memory.{self}"
-
-    def job(self, name):
-        """A section of fio's job file."""
-        return [f"[{self}-{name}]", f"rw={self.pattern}", f"bs={self.bytes}",
-                f"iodepth={self.depth}", f"iodepth_batch_submit={self.depth}",
-                f"iodepth_batch_complete_min={self.depth}",
-                f"number_ios={JOBS[name]}",
-                f"iomem=mmapshared:{self.memory}.{name}"]
-
-
-POINTS = [Point(size, pattern, depth) for size in SIZES
-          for pattern in PATTERNS for depth in DEPTHS]
-# Those that ./run bench --check looks at.
-SHORT = [point for point in POINTS
-         if str(point) in ("512-randread-8", "4k-randwrite-32",
-                           "32k-randread-32")]
-
-
-@dataclasses.dataclass
-class Measured:
-    """A driver at a point: one number of each round."""
-
-    instructions: list[float] = dataclasses.field(default_factory=list)
-    iops: list[float] = dataclasses.field(default_factory=list)
-
-
-def middle(numbers):
-    return statistics.median(numbers)
-
-
-def spread(numbers):
-    """How far the rounds are from their median, at most: 0.01 is 1%."""
-    return max(abs(number / middle(numbers) - 1) for number in numbers)
-
-
-# --- in the machine ---------------------------------------------------------
-
-def machine(kernel, icount):
-    """One processor, one controller."""
-    return vm.VM(kernel, MACHINE, name="bench-drivers", qmp=True, programs=True,
-                 icount=icount, cpus=1, devices=[
-                     *DISK, "-device", "nvme,id=nvme0,serial=null,"
-                                       f"{MACHINE.slots[0]}",
-                     "-device", "nvme-ns,drive=null,bus=nvme0,nsid=1,"
-                                "logical_block_size=512,"
-                                "physical_block_size=512"])
-
-
-def prepare(guest, points, jobs, options):
-    """Drivers, fio's jobs, and their memory: the same in all rounds."""
-    for driver in DRIVERS.values():
-        guest.sh(f"load {driver}")
-    sections = [options.splitlines()]
-    sections += [point.job(job) for point in points for job in jobs]
-    for lines in sections:
-        words = " ".join(f"'{line}'" for line in lines)
-        guest.sh(f"printf '%s\\n' {words} >>/tmp/jobs")
-    guest.sh("scattered " + " ".join(
-        f"{point.memory} {point.depth * point.bytes}" for point in points))
-
-
-def fio(guest, driver, points):
-    """The line that has fio do all jobs with that driver."""
-    pci = guest.sh("controllers")
-    guest.sh(f"bind {driver} {pci}")
-    memory = " ".join(point.memory for point in points)
-    return f"points {guest.sh(f'disk {pci}')} /tmp/jobs {memory}"
-
-
-def settings(guest):
-    """Of the disk: those that are to be compared."""
-    disk = guest.sh("disk $(controllers)").removeprefix("/dev/")
-    return guest.sh(f"cd /sys/block/{disk}; ls mq; cd queue; "
-                    f"grep -H . {' '.join(SETTINGS)}")
-
-
-def executed(guest):
-    """Instructions that were, once the guest has nothing to do."""
-    before = None
-    while True:
-        # A running processor is asked only now and then how far it is.
-        guest.qmp("stop")
-        now = guest.qmp("query-replay")["icount"]
-        guest.qmp("cont")
-        if now == before:
-            return now
-        before = now
-        time.sleep(0.002)
-
-
-def job_cost(guest):
-    """The instructions of a job, from its first mark to its second one."""
-    guest.sh("read -r _ </tmp/marked")
-    before = executed(guest)
-    guest.sh("echo >/tmp/go; read -r _ </tmp/marked")
-    cost = executed(guest) - before
-    guest.sh("echo >/tmp/go")
-    return cost
-
-
-def counted(guest, driver, points):
-    """One round: the instructions of an I/O at each point."""
-    guest.sh(f"later fio '{fio(guest, driver, points)}'")
-    costs = []
-    for _ in points:
-        few, many = job_cost(guest), job_cost(guest)
-        costs.append((many - few) / MORE)
-    guest.sh("ended fio 60")
-    return costs
-
-
-def timed(guest, driver, points):
-    """One round: I/Os in a second at each point, as fio has it."""
-    guest.sh(fio(guest, driver, points))
-    # Its brief form; one of the two is 0.
-    lines = guest.sh("grep '^3;' /tmp/points/out | cut -d';' -f5,8,49")
-    cells = [line.split(";") for line in lines.splitlines()]
-    if len(cells) != len(points) or any(error != "0" for error, *_ in cells):
-        raise vm.Refusal(f"fio: {guest.sh('cat /tmp/points/out')}")
-    return [float(read) + float(write) for _, read, write in cells]
-
-
-def rounds(kernel, points, number, icount):
-    """Each driver in turn: (driver's name, numbers of all points), and so on."""
-    with Step("counting instructions of drivers" if icount else
-              "timing drivers") as step, machine(kernel, icount) as guest:
-        if icount:
-            prepare(guest, points, JOBS, f"{GLOBAL}\n{MARKS}")
-            guest.sh("marks")
-        else:
-            prepare(guest, points, ["many"], GLOBAL)
-        known = set()
-        for at in range(number):
-            for name, driver in DRIVERS.items():
-                step.now(f"round {at + 1} of {number}, {driver}")
-                yield name, (counted if icount else timed)(guest, driver, points)
-                known.add(settings(guest))
-        if len(known) != 1:
-            raise vm.Refusal("disks differ: " + "\n".join(known))
-
-
-def run(kernel, points=None, number=ROUNDS, iops=IOPS_ROUNDS):
-    """{(point, driver's name): Measured}"""
-    points = points or POINTS
-    found = {(point, name): Measured() for point in points for name in DRIVERS}
-    for name, costs in rounds(kernel, points, number, True):
-        for point, cost in zip(points, costs):
-            found[point, name].instructions.append(cost)
-    if iops:
-        for name, speeds in rounds(kernel, points, iops, False):
-            for point, speed in zip(points, speeds):
-                found[point, name].iops.append(speed)
-    return found
-
-
-# --- what came of it --------------------------------------------------------
+# --- numbers ----------------------------------------------------------------
 
 def points_of(found):
     return list(dict.fromkeys(point for point, _ in found))
 
 
 def cost(found, point, name):
-    return middle(found[point, name].instructions)
+    return statistics.median(found[point, name].instructions)
 
 
 def ratio(found, point, name):
-    """To the kernel's driver, as it is printed."""
-    return round(cost(found, point, name) / cost(found, point, "kernel"), 2)
+    """To the kernel's driver."""
+    return cost(found, point, name) / cost(found, point, "kernel")
 
 
-def is_met(found, point):
-    return all(ratio(found, point, name) <= MOST for name in vm.DRIVERS)
+def is_met(found, point, name):
+    return round(ratio(found, point, name), 2) <= MOST
 
 
-HEADER = ("I/O", "depth", "kernel", *vm.DRIVERS,
-          *(f"{name}/kernel" for name in vm.DRIVERS), "spread", "met")
-IOPS_HEADER = ("I/O", "depth", "kernel", *vm.DRIVERS, "spread")
+def spread(numbers):
+    """How far the rounds are from their median, at most: 0.01 is 1%."""
+    middle = statistics.median(numbers)
+    return max(abs(number / middle - 1) for number in numbers)
+
+
+def targets(found):
+    """(what, measured, at most, met) of each driver, at its worst point."""
+    for name in vm.DRIVERS:
+        worst = max(points_of(found),
+                    key=lambda point, name=name: ratio(found, point, name))
+        yield (f"{name} driver against the kernel's, at its worst: {worst}",
+               f"{ratio(found, worst, name):.2f}", f"{MOST:.2f}",
+               is_met(found, worst, name))
+
+
+# --- tables -----------------------------------------------------------------
+
+HEADER = ("I/O", "depth", *fio.DRIVERS,
+          *(f"{name}/kernel" for name in vm.DRIVERS), "at most", "spread", "met")
+IOPS_HEADER = ("I/O", "depth", *fio.DRIVERS, "spread")
 
 
 def cells(found, point):
     """A row of the table, as text."""
-    counts = [found[point, name].instructions for name in DRIVERS]
+    counts = [found[point, name].instructions for name in fio.DRIVERS]
+    met = all(is_met(found, point, name) for name in vm.DRIVERS)
     return (f"{point.pattern} {point.size}", str(point.depth),
-            *(f"{middle(each):,.0f}" for each in counts),
+            *(f"{statistics.median(each):,.0f}" for each in counts),
             *(f"{ratio(found, point, name):.2f}" for name in vm.DRIVERS),
-            f"{max(map(spread, counts)):.1%}",
-            "yes" if is_met(found, point) else "NO")
+            f"{MOST:.2f}", f"{max(map(spread, counts)):.1%}",
+            "yes" if met else "NO")
 
 
 def iops_cells(found, point):
     """A row of the other one."""
-    speeds = [found[point, name].iops for name in DRIVERS]
+    speeds = [found[point, name].iops for name in fio.DRIVERS]
     return (f"{point.pattern} {point.size}", str(point.depth),
-            *(f"{middle(each):,.0f}" for each in speeds),
+            *(f"{statistics.median(each):,.0f}" for each in speeds),
             f"{max(map(spread, speeds)):.0%}")
 
 
 def tables(found):
-    """(what it tells, header, rows) of each table."""
+    """(header, rows) of instructions, and of I/Os per second if they are known."""
     points = points_of(found)
-    yield ("instructions per I/O", HEADER,
-           [cells(found, point) for point in points])
+    yield HEADER, [cells(found, point) for point in points]
     if all(measured.iops for measured in found.values()):
-        yield ("I/Os per second of the emulator", IOPS_HEADER,
-               [iops_cells(found, point) for point in points])
+        yield IOPS_HEADER, [iops_cells(found, point) for point in points]
 
 
 def columns(rows):
@@ -306,21 +109,18 @@ def columns(rows):
             for row in rows]
 
 
-def text(found):
-    """The tables for a terminal."""
-    for what, header, rows in tables(found):
-        yield from ["", what, "", *columns([header, *rows])]
+def text(found, kernel):
+    """All of it for a terminal."""
+    heads = (f"{bench_check.versions(kernel)}; instructions per I/O, medians",
+             f"I/Os per second, {vm.accelerator(kernel).upper()}, by the host's "
+             "clock: they go with its load")
+    for head, (header, rows) in zip(heads, tables(found)):
+        yield from [head, "", *columns([header, *rows]), ""]
+    for what, measured, most, met in targets(found):
+        yield f"{what}: {measured}, at most {most}: {'yes' if met else 'NO'}"
 
 
-def targets(found):
-    """(what, measured, at most, met) of each driver, at its worst point."""
-    for name in vm.DRIVERS:
-        worst = max(points_of(found), key=lambda point: (
-            cost(found, point, name) / cost(found, point, "kernel")))
-        yield (f"{name} driver against the kernel's, {worst}",
-               f"{ratio(found, worst, name):.2f}", f"{MOST:.2f}",
-               ratio(found, worst, name) <= MOST)
-
+# --- files ------------------------------------------------------------------
 
 COLOURS = {"kernel": "#1f77b4", "C": "#ff6b5e", "Rust": "#7a0c0c"}
 
@@ -329,58 +129,178 @@ def plots(found):
     """The SVG: instructions per I/O by depth."""
     points = points_of(found)
     panels = [plot.Panel(
-        f"{pattern} {size}", "depth",
-        {depth: str(depth) for depth in DEPTHS},
+        f"{pattern}, {size}", "depth", {depth: str(depth) for depth in fio.DEPTHS},
         [plot.Line(name, [(point.depth, cost(found, point, name))
                           for point in points
                           if (point.pattern, point.size) == (pattern, size)],
-                   colour, "6 4" if name == "Rust" else "")
+                   colour, "6 4" if name == "Rust" else "",
+                   3 if name == "C" else 1.4)
          for name, colour in COLOURS.items()])
-        for pattern in PATTERNS for size in SIZES]
+        for pattern in fio.PATTERNS for size in fio.SIZES]
     return plot.svg("NVMe drivers", "instructions per I/O", panels)
 
 
-def write_files(found, home):
-    """CSV of all rounds, and the plot: where they are."""
-    home.mkdir(exist_ok=True)
-    table, drawing = home / "drivers.csv", home / "drivers.svg"
+def write_csv(found, out):
+    """All numbers of all rounds."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["size", "pattern", "depth", "driver", "what", "round",
+                     "number"])
+    for (point, name), measured in found.items():
+        for what, numbers in vars(measured).items():
+            for at, number in enumerate(numbers, 1):
+                writer.writerow([point.size, point.pattern, point.depth, name,
+                                 what, at, f"{number:.1f}"])
+
+
+def read_csv(lines):
+    """Its reverse."""
+    found = {}
+    for row in csv.DictReader(lines):
+        point = fio.Point(row["size"], row["pattern"], int(row["depth"]))
+        measured = found.setdefault((point, row["driver"]), fio.Measured())
+        getattr(measured, row["what"]).append(float(row["number"]))
+    return found
+
+
+def write_files(found):
+    """CSV and plot; what they are called outside."""
+    HOME.mkdir(exist_ok=True)
+    table, drawing = HOME / "drivers.csv", HOME / "drivers.svg"
     with table.open("w") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["bytes", "pattern", "depth", "driver", "round",
-                         "what", "value"])
-        for (point, name), measured in found.items():
-            for what, numbers in vars(measured).items():
-                for at, number in enumerate(numbers, 1):
-                    writer.writerow([point.bytes, point.pattern, point.depth,
-                                     name, at, what, f"{number:.1f}"])
+        write_csv(found, out)
     drawing.write_text(plots(found))
-    return [table, drawing]
+    return [kernels.host_path(table), kernels.host_path(drawing)]
 
 
-def main(*arguments):
-    """See the top of this file."""
-    parser = argparse.ArgumentParser(prog="bench_drivers.py")
-    parser.add_argument("--points", default="")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--no-iops", action="store_true")
-    options = parser.parse_args(arguments)
-    kernels.stop_in_order()
-    points = [point for point in POINTS
-              if not options.points or str(point) in options.points.split(",")]
-    try:
-        kernel = vm.kernel()
-        found = run(kernel, points, options.rounds,
-                    0 if options.no_iops else IOPS_ROUNDS)
-    except (vm.Failure, vm.Refusal) as failure:
-        say(f"stopped: {failure}")
-        return 1
-    print(bench_check.versions(kernel))
-    print("\n".join(text(found)))
-    if points == POINTS:
-        for path in write_files(found, vm.CACHE / "bench"):
-            print(kernels.host_path(path))
+# --- the page ---------------------------------------------------------------
+
+SECTION = """
+Two NVMe drivers
+================
+
+``samples/dma-phys/nvme_phys`` and ``samples/rust/rust_nvme_phys`` beside the kernel's
+own driver: instructions of an I/O, with all that fio and the kernel do for it. The
+three take turns at one controller of QEMU's, in {rounds} rounds, on one processor and
+without an IOMMU. Each has one queue of 1023 tags with an interrupt of its own and no
+scheduler; that the settings of their disks are the same is looked at in each round.
+Where a driver may choose between PRP entries and SGL descriptors, it chooses. All
+I/Os of a batch, as many as *depth* says, are submitted with one call to io_uring and
+waited for with one. No page of 32 KiB lies behind the one before it. The disk stores
+nothing, and takes 50 microseconds.
+
+Fio does {few} I/Os and then {many}; the difference, divided by {more}, is what one
+took: what is done once does not count. Counted is what the processor executes, and
+while it is halted that is nothing. Numbers are medians of all rounds; *spread* is how
+far a round of any driver is from its median, at most.
+"""
+IOPS = """
+I/Os per second are of a machine that does not count, in {rounds} rounds, by the
+host's clock. What QEMU and the host do is a part of them, and they go with the
+host's load, as their spread shows.
+"""
+TARGETS = """
+Targets are for all points of the table:
+"""
+
+
+def rst(found, rst_table):
+    """The section of the page; rst_table makes a table of it."""
+    rounds, iops = (max(len(getattr(measured, what))
+                        for measured in found.values())
+                    for what in ("instructions", "iops"))
+    jobs = {name: f"{count:,}" for name, count in fio.JOBS.items()}
+    heads = (SECTION.format(rounds=rounds, more=f"{fio.MORE:,}", **jobs),
+             IOPS.format(rounds=iops))
+    for head, (header, rows) in zip(heads, tables(found)):
+        yield head.rstrip()
+        yield from rst_table(header, rows, [max(map(len, column))
+                                            for column in zip(header, *rows)])
+    yield TARGETS
+    for what, measured, most, met in targets(found):
+        yield f"- {what}: {measured}, at most {most}: {'yes' if met else 'NO'}"
+
+
+# --- the guard --------------------------------------------------------------
+
+def grew(found, baseline, alike=SAME):
+    """What costs more, beside the kernel's driver, than in the baseline."""
+    for point in points_of(baseline):
+        for name in vm.DRIVERS:
+            if (point, name) not in found:
+                yield f"{name} driver, {point}: is no longer measured"
+                continue
+            now, was = (ratio(each, point, name) for each in (found, baseline))
+            if now > was * (1 + alike):
+                yield (f"{name} driver, {point}: {now:.3f} of the kernel's, "
+                       f"was {was:.3f} ({now / was - 1:+.1%})")
+
+
+def measure_short(kernel, traced=False):
+    return fio.run(kernel, SHORT, SHORT_ROUNDS, 0, traced)
+
+
+def read_baseline(versions):
+    """The committed one, and how near to it ratios with these compilers are."""
+    lines = BASELINE.read_text().splitlines()
+    found = read_csv([line for line in lines if not line.startswith("#")])
+    return found, SAME if f"# {versions}" in lines else bench_check.ALIKE
+
+
+# --- all of it --------------------------------------------------------------
+
+def print_check(kernel):
+    """1 where something grew."""
+    baseline = read_baseline(bench_check.versions(kernel))
+    complaints = list(grew(measure_short(kernel), *baseline))
+    for line in complaints:
+        print(f"grew: {line}")
+    print(f"{len(SHORT) * len(vm.DRIVERS)} ratios of drivers, "
+          f"{len(complaints)} grew")
+    return int(bool(complaints))
+
+
+def print_baseline(kernel):
+    print("# SPDX-License-Identifier: GPL-2.0")
+    print("# What ./run bench drivers --check compares with; "
+          "./run bench drivers --baseline writes it.")
+    print(f"# {bench_check.versions(kernel)}")
+    write_csv(measure_short(kernel), sys.stdout)
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+def parse(words):
+    """The words after ./run bench drivers."""
+    known = {str(point): point for point in fio.POINTS}
+    parser = argparse.ArgumentParser(prog="./run bench drivers")
+    form = parser.add_mutually_exclusive_group()
+    for name in ("check", "baseline"):
+        form.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--points", metavar="NAME,...", default=",".join(known))
+    parser.add_argument("--rounds", type=int, default=fio.ROUNDS)
+    parser.add_argument("--no-iops", action="store_true")
+    options = parser.parse_args(words)
+    try:
+        options.points = [known[name] for name in options.points.split(",")]
+    except KeyError as error:
+        parser.error(f"no point is called {error}, one is {fio.POINTS[0]}")
+    return options
+
+
+def measure(kernel):
+    """All of the table."""
+    return fio.run(kernel, fio.POINTS, fio.ROUNDS, fio.IOPS_ROUNDS)
+
+
+def run(kernel, words):
+    """./run bench drivers with these words: its exit code."""
+    options = parse(words)
+    if options.check:
+        return print_check(kernel)
+    if options.baseline:
+        return print_baseline(kernel)
+    found = fio.run(kernel, options.points, options.rounds,
+                    0 if options.no_iops else fio.IOPS_ROUNDS)
+    print("\n".join(text(found, kernel)))
+    if options.points == fio.POINTS:
+        print("\n".join(["", *write_files(found)]))
+    return 0

@@ -51,6 +51,14 @@ def core(kernel):
     return sum(_executed(path) for path in objects)
 
 
+def tracing(kernel):
+    """The part of it that the macros for tracepoints make."""
+    symbols = said(["llvm-nm", "--print-size", "--radix=d", *(
+        kernel.build / f"kernel/dma/phys/{name}.o" for name in CORE)])
+    return sum(int(size) for size in re.findall(
+        r"^\d+ (\d+) [tT] \w*(?:trace_|traceiter_)\w+$", symbols, re.M))
+
+
 def _executed(path):
     sections = said(["llvm-readelf", "--section-headers", "--wide", path])
     # ... name type address offset size entry-size flags ...

@@ -219,6 +219,9 @@ impl<M> Kept<M> {
     }
 }
 
+/// Bytes among which a row is looked for.
+const MOST_SEARCHED: usize = 32 << 20;
+
 /// Ranges of memory that lie as `shape` says, in the order of their addresses.
 ///
 /// # Errors
@@ -232,8 +235,9 @@ fn find<M: Deref<Target = [u8]>>(
     let follows = |one: &M, next: &M| addr(next) == addr(one) + shape.size;
     let mut all = KVec::new();
 
-    // Of twice as many each second one will do, and often the half of them are in a row.
-    for _ in 0..8 {
+    // Of twice as many each second one will do. For a row it may take more: the first pages to be
+    // had are those that are left over.
+    while all.is_empty() || all.len() * shape.size < MOST_SEARCHED {
         for _ in 0..2 * shape.ranges {
             all.push(make()?, GFP_KERNEL)?;
         }

@@ -72,7 +72,7 @@ static void free_workers(struct bench *b)
 	if (b->workers)
 		for (u32 i = 0; i < b->shape.cpus; i++)
 			bench_worker_free(&b->workers[i]);
-	kfree(b->workers);
+	kvfree(b->workers);
 	b->workers = NULL;
 }
 
@@ -96,7 +96,7 @@ static int make_workers(struct bench *b, const struct bench_order *o)
 
 	free_workers(b);
 	b->shape = *o;
-	b->workers = kcalloc(o->cpus, sizeof(*b->workers), GFP_KERNEL);
+	b->workers = kvcalloc(o->cpus, sizeof(*b->workers), GFP_KERNEL);
 	if (!b->workers)
 		return -ENOMEM;
 	for (u32 i = 0; i < o->cpus; i++) {

@@ -8,6 +8,7 @@
 
 #include <linux/atomic.h>
 #include <linux/bvec.h>
+#include <linux/cache.h>
 #include <linux/completion.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
@@ -81,7 +82,7 @@ struct bench_worker {
 	u64 cycles;
 	u32 segments;
 	int err;
-};
+} ____cacheline_aligned_in_smp;
 
 /* A way to map ranges: by the memory that they are, NULL where it cannot. */
 struct bench_method {
@@ -93,7 +94,6 @@ struct bench_method {
 extern const struct bench_method bench_methods[];
 extern const u32 bench_method_count;
 
-/* @w has a device and an order; -EOPNOTSUPP where there is no such memory. */
 int bench_worker_init(struct bench_worker *w);
 void bench_worker_free(struct bench_worker *w);
 

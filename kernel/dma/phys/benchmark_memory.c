@@ -2,9 +2,12 @@
 /*
  * What the benchmark maps. All methods of one shape get the same ranges.
  */
+#include <linux/align.h>
+#include <linux/cache.h>
 #include <linux/errno.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/overflow.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/slab.h>
 
@@ -121,6 +124,57 @@ static void free_peer_block(struct bench_worker *w)
 			(size_t)w->order->ranges * bytes_apart(w->order));
 }
 
+/* Nothing that a worker writes may share a cache line with another's. */
+static void *alloc_lines(size_t count, size_t size)
+{
+	return kvzalloc(ALIGN(size_mul(count, size), SMP_CACHE_BYTES),
+			GFP_KERNEL);
+}
+
+/**
+ * bench_worker_init() - find ranges, and make all that they are mapped with
+ * @w: zeroed but for its device and its order
+ *
+ * Return: 0; -EOPNOTSUPP where there is no such memory, -ENOMEM where there is not
+ * enough. bench_worker_free() is owed in any case.
+ */
+int bench_worker_init(struct bench_worker *w)
+{
+	u32 n = w->order->ranges;
+	int err;
+
+	w->vec.room = dma_phys_vec_room(w->dev, n, (size_t)n * w->order->size);
+	w->vec.segments = alloc_lines(w->vec.room, sizeof(*w->vec.segments));
+	w->virts = alloc_lines(n, sizeof(*w->virts));
+	w->ranges = alloc_lines(n, sizeof(*w->ranges));
+	w->mmio = alloc_lines(n, sizeof(*w->mmio));
+	w->pages = alloc_lines(n, sizeof(*w->pages));
+	w->table.sgl = alloc_lines(n, sizeof(*w->table.sgl));
+	w->addrs = alloc_lines(n, sizeof(*w->addrs));
+	w->maps = alloc_lines(n, sizeof(*w->maps));
+	if (!w->vec.segments || !w->virts || !w->ranges || !w->mmio ||
+	    !w->pages || !w->table.sgl || !w->addrs || !w->maps)
+		return -ENOMEM;
+
+	if (w->order->memory == BENCH_MMIO)
+		return find_mmio(w);
+	err = w->order->memory == BENCH_PEER ? find_peer(w) : find_memory(w);
+	if (err)
+		return err;
+
+	sg_init_table(w->table.sgl, n);
+	w->table.nents = n;
+	w->table.orig_nents = n;
+	for (u32 i = 0; i < n; i++)
+		sg_set_page(&w->table.sgl[i], w->pages[i].bv_page,
+			    w->pages[i].bv_len, w->pages[i].bv_offset);
+	return 0;
+}
+
+/**
+ * bench_worker_free() - free what bench_worker_init() has made
+ * @w: the worker, with the order it was made for
+ */
 void bench_worker_free(struct bench_worker *w)
 {
 	if (w->order->memory == BENCH_PEER && w->count)
@@ -133,47 +187,9 @@ void bench_worker_free(struct bench_worker *w)
 	kvfree(w->ranges);
 	kvfree(w->mmio);
 	kvfree(w->pages);
+	kvfree(w->table.sgl);
 	kvfree(w->addrs);
 	kvfree(w->maps);
 	kvfree(w->vec.segments);
-	sg_free_table(&w->table);
 	pci_dev_put(w->peer);
-}
-
-int bench_worker_init(struct bench_worker *w)
-{
-	u32 n = w->order->ranges;
-	struct scatterlist *sg;
-	unsigned int i;
-	int err;
-
-	w->vec.room = dma_phys_vec_room(w->dev, n, (size_t)n * w->order->size);
-	w->vec.segments = kvcalloc(w->vec.room, sizeof(*w->vec.segments),
-				   GFP_KERNEL);
-	w->virts = kvcalloc(n, sizeof(*w->virts), GFP_KERNEL);
-	w->ranges = kvcalloc(n, sizeof(*w->ranges), GFP_KERNEL);
-	w->mmio = kvcalloc(n, sizeof(*w->mmio), GFP_KERNEL);
-	w->pages = kvcalloc(n, sizeof(*w->pages), GFP_KERNEL);
-	w->addrs = kvcalloc(n, sizeof(*w->addrs), GFP_KERNEL);
-	w->maps = kvcalloc(n, sizeof(*w->maps), GFP_KERNEL);
-	if (!w->vec.segments || !w->virts || !w->ranges || !w->mmio ||
-	    !w->pages || !w->addrs || !w->maps)
-		return -ENOMEM;
-
-	switch (w->order->memory) {
-	case BENCH_MMIO:
-		return find_mmio(w);
-	case BENCH_PEER:
-		err = find_peer(w);
-		break;
-	default:
-		err = find_memory(w);
-	}
-	err = err ?: sg_alloc_table(&w->table, n, GFP_KERNEL);
-	if (err)
-		return err;
-	for_each_sgtable_sg(&w->table, sg, i)
-		sg_set_page(sg, w->pages[i].bv_page, w->pages[i].bv_len,
-			    w->pages[i].bv_offset);
-	return 0;
 }

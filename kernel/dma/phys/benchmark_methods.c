@@ -6,7 +6,9 @@
 #include <linux/array_size.h>
 #include <linux/errno.h>
 #include <linux/mm.h>
+#include <linux/cleanup.h>
 #include <linux/preempt.h>
+#include <linux/spinlock.h>
 #include <linux/timekeeping.h>
 #include <linux/timex.h>
 
@@ -322,6 +324,45 @@ static __always_inline int map_virt(struct device *dev, void *virt,
 DEFINE_TYPED_STEPS(typed_virt, map_virt(w->dev, w->virts[i], o, &w->maps[i]));
 DEFINE_METHOD(typed_virt);
 
+/* typed_locked: as if all CPUs shared a lock, to see what that would look like. */
+
+static DEFINE_SPINLOCK(shared_lock);
+
+static __always_inline int map_locked(struct bench_worker *w, u32 i)
+{
+	guard(spinlock)(&shared_lock);
+	return dma_phys_map_cpu(w->dev, &w->ranges[i], w->order->dir, 0,
+				&w->maps[i]);
+}
+
+static __always_inline int typed_locked_map(struct bench_worker *w, u32 n)
+{
+	int err;
+
+	for (u32 i = 0; i < n; i++) {
+		err = map_locked(w, i);
+		if (unlikely(err)) {
+			typed_unmap(w, i);
+			return err;
+		}
+	}
+	return 0;
+}
+
+static __always_inline void typed_locked_unmap(struct bench_worker *w, u32 n)
+{
+	for (u32 i = 0; i < n; i++) {
+		guard(spinlock)(&shared_lock);
+		dma_phys_unmap(&w->maps[i]);
+	}
+}
+
+static const struct steps typed_locked_steps = {
+	typed_locked_map, typed_sync, typed_locked_unmap, segment_each
+};
+
+DEFINE_METHOD(typed_locked);
+
 DEFINE_TYPED_STEPS(typed_map_mmio,
 		   dma_phys_map_mmio(w->dev, &w->mmio[i], o->dir, 0,
 				     &w->maps[i]));
@@ -378,6 +419,7 @@ const struct bench_method bench_methods[] = {
 	{ "dma_iova_link", false, { iova_link_pages } },
 	{ "typed_map", true, { typed_map, typed_map_mmio, typed_map_mmio } },
 	{ "typed_virt", true, { typed_virt } },
+	{ "typed_locked", true, { typed_locked } },
 	{ "typed_vec", true, { typed_vec, typed_vec_mmio, typed_vec_mmio } },
 };
 

@@ -57,6 +57,14 @@ int dma_phys_route_mmio(struct dma_phys_map *map, phys_addr_t phys, u32 peer);
 int dma_phys_route_via(struct dma_phys_map *map, phys_addr_t phys,
 		       const struct dma_phys_way *way);
 
+/*
+ * The kernel's own short way through an IOMMU, for memory that needs no slot and
+ * no cache maintenance. It does not say why it fails: false, and nothing done.
+ * The arguments were checked, but for the range.
+ */
+bool dma_phys_iommu_quick(struct device *dev, phys_addr_t phys, size_t len,
+			  enum dma_data_direction dir, dma_addr_t *addr);
+
 /* The CPU has an address, or can make one, for every byte of this memory. */
 bool dma_phys_in_direct_map(phys_addr_t phys, size_t len);
 

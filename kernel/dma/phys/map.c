@@ -61,19 +61,34 @@ static void tell_unmapped(const struct dma_phys_map *map)
 	debug_dma_unmap_phys(map->dev, map->addr, map->size, map->dir, attrs);
 }
 
-/* The way of a device that needs nothing, and of one that must be told why. */
-
-static bool plain_watched(void)
+static bool quick_watched(void)
 {
 	return IS_ENABLED(CONFIG_DMA_API_DEBUG) || IS_ENABLED(CONFIG_KMSAN) ||
 	       trace_dma_phys_map_enabled() || trace_dma_map_phys_enabled();
 }
 
-static noinline int tell_plain_mapped(const struct dma_phys_map *map)
+static noinline int tell_quick(const struct dma_phys_map *map)
 {
 	trace_dma_phys_map(map, map->undo, 0);
 	tell_mapped(map, map->undo);
 	return 0;
+}
+
+/* An empty handle becomes one of memory at @phys. */
+static __always_inline void fill(struct dma_phys_map *map, struct device *dev,
+				 phys_addr_t phys, dma_addr_t addr, size_t len,
+				 enum dma_data_direction dir,
+				 enum dma_phys_route route, u32 flags)
+{
+	map->dev = dev;
+	map->addr = addr;
+	map->size = len;
+	map->undo = phys;
+	map->dir = dir;
+	map->kind = DMA_PHYS_CPU;
+	map->route = route;
+	map->flags = flags;
+	map->id = 0;
 }
 
 static noinline int map_cpu_routed(struct device *dev,
@@ -107,6 +122,23 @@ static noinline int map_cpu_routed(struct device *dev,
 	tell_mapped(&new, range->addr);
 	*map = new;
 	return 0;
+}
+
+static noinline int map_cpu_iommu(struct device *dev,
+				  const struct cpu_phys *range,
+				  enum dma_data_direction dir, u32 flags,
+				  struct dma_phys_map *map,
+				  unsigned long caller)
+{
+	phys_addr_t phys = range->addr;
+	size_t len = range->len;
+	dma_addr_t addr;
+
+	if (unlikely(!dma_phys_iommu_quick(dev, phys, len, dir, &addr)))
+		return map_cpu_routed(dev, range, dir, flags, map, caller);
+
+	fill(map, dev, phys, addr, len, dir, DMA_PHYS_IOMMU, flags);
+	return quick_watched() ? tell_quick(map) : 0;
 }
 
 /**
@@ -143,27 +175,24 @@ int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 		     enum dma_data_direction dir, u32 flags,
 		     struct dma_phys_map *map)
 {
-	phys_addr_t addr;
+	phys_addr_t phys;
 	size_t len;
 
 	if (unlikely(!range) || unlikely(!map) || unlikely(map->dev) ||
-	    unlikely(!dma_phys_plain_device(dev, dir, flags)))
-		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
-	addr = range->addr;
-	len = range->len;
-	if (unlikely(!dma_phys_plain_range(dev, addr, len)))
+	    unlikely(!dma_phys_plain_use(dev, dir, flags)))
 		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
 
-	map->dev = dev;
-	map->addr = addr;
-	map->size = len;
-	map->undo = addr;
-	map->dir = dir;
-	map->kind = DMA_PHYS_CPU;
-	map->route = DMA_PHYS_DIRECT;
-	map->flags = flags | DMA_PHYS_PLAIN;
-	map->id = 0;
-	return plain_watched() ? tell_plain_mapped(map) : 0;
+	phys = range->addr;
+	len = range->len;
+	if (use_dma_iommu(dev))
+		return map_cpu_iommu(dev, range, dir, flags, map, _RET_IP_);
+	if (unlikely(!dma_phys_plain_device(dev)) ||
+	    unlikely(!dma_phys_plain_range(dev, phys, len)))
+		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
+
+	fill(map, dev, phys, phys, len, dir, DMA_PHYS_DIRECT,
+	     flags | DMA_PHYS_PLAIN);
+	return quick_watched() ? tell_quick(map) : 0;
 }
 EXPORT_SYMBOL_GPL(dma_phys_map_cpu);
 
@@ -296,7 +325,7 @@ int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
 }
 EXPORT_SYMBOL_GPL(dma_phys_sync_for_device);
 
-static bool plain_unmap_watched(void)
+static bool unmap_watched(void)
 {
 	return IS_ENABLED(CONFIG_DMA_API_DEBUG) ||
 	       trace_dma_phys_unmap_enabled() || trace_dma_unmap_phys_enabled();
@@ -333,7 +362,7 @@ void dma_phys_unmap(struct dma_phys_map *map)
 	if (unlikely(!map) || unlikely(!map->dev))
 		return;
 
-	if (likely(map->flags & DMA_PHYS_PLAIN) && !plain_unmap_watched())
+	if (likely(map->flags & DMA_PHYS_PLAIN) && !unmap_watched())
 		*map = (struct dma_phys_map){};
 	else
 		unmap_told(map, _RET_IP_);

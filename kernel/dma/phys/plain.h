@@ -18,28 +18,28 @@
 
 #include "internal.h"
 
-/* What else dma_phys_check() would say, and that the device needs nothing. */
+/* What dma_phys_check() would say; and nobody wants to see each step. */
 static __always_inline bool
-dma_phys_plain_device(struct device *dev, enum dma_data_direction dir,
-		      u32 flags)
+dma_phys_plain_use(struct device *dev, enum dma_data_direction dir, u32 flags)
+{
+	return likely(dev) && likely(valid_dma_direction(dir)) &&
+	       likely(!(flags & ~DMA_PHYS_MANUAL_SYNC)) &&
+	       likely(dev->dma_mask) && likely(dev->driver) &&
+	       !dma_phys_debug_on() && !dma_phys_may_fail();
+}
+
+/* For memory below dma_phys_plain_end() the device needs nothing. */
+static __always_inline bool dma_phys_plain_device(struct device *dev)
 {
 	if (IS_ENABLED(CONFIG_ARCH_HAS_PHYS_TO_DMA) ||
 	    !IS_ENABLED(CONFIG_ARCH_DMA_ADDR_T_64BIT))
 		return false;
-	if (unlikely(!dev) || unlikely(!valid_dma_direction(dir)) ||
-	    unlikely(flags & ~DMA_PHYS_MANUAL_SYNC) ||
-	    unlikely(!dev->dma_mask) || unlikely(!dev->driver))
-		return false;
-	if (use_dma_iommu(dev) || unlikely(get_dma_ops(dev)) ||
-	    unlikely(!dev_is_dma_coherent(dev)) ||
-	    unlikely(dev->dma_range_map) ||
-	    unlikely(is_swiotlb_force_bounce(dev)))
-		return false;
 	/* With memory encryption an address is more than a number. */
-	if (dma_addr_encrypted(0) || force_dma_unencrypted(dev))
-		return false;
-	/* Who watches, or lets steps fail, sees each step. */
-	return !dma_phys_debug_on() && !dma_phys_may_fail();
+	return !use_dma_iommu(dev) && likely(!get_dma_ops(dev)) &&
+	       likely(dev_is_dma_coherent(dev)) &&
+	       likely(!dev->dma_range_map) &&
+	       likely(!is_swiotlb_force_bounce(dev)) &&
+	       !dma_addr_encrypted(0) && !force_dma_unencrypted(dev);
 }
 
 /*

@@ -464,30 +464,6 @@ static int iommu_link(struct dma_phys_map *map, phys_addr_t phys)
 	return err;
 }
 
-/*
- * The short way for one range that needs no slot and no cache maintenance: the
- * kernel's own. It does not say why it fails. False then, with nothing done.
- */
-static bool iommu_quick(struct dma_phys_map *map, phys_addr_t phys,
-			size_t granule)
-{
-	unsigned long attrs = DMA_ATTR_MMIO;
-
-	if (map->kind == DMA_PHYS_CPU) {
-		if (needs_cache_sync(map))
-			return false;
-		/* Nor is it to look for a slot to give back when it fails. */
-		attrs = DMA_ATTR_REQUIRE_COHERENT;
-	}
-	if (map->size >= DMA_IOVA_USE_SWIOTLB || dma_phys_may_fail() ||
-	    dma_get_min_align_mask(map->dev) >= granule)
-		return false;
-
-	map->addr = iommu_dma_map_phys(map->dev, phys, map->size, map->dir,
-				       attrs);
-	return map->addr != DMA_MAPPING_ERROR;
-}
-
 /* What surrounds a slot in its granule is shown to the device as well. */
 static void slot_wipe_pads(const struct dma_phys_map *map, size_t granule)
 {
@@ -515,8 +491,7 @@ static int iommu_cpu(struct dma_phys_map *map, phys_addr_t phys)
 	    (!untrusted(dev) &&
 	     !dma_kmalloc_needs_bounce(dev, map->size, map->dir))) {
 		map->undo = phys;
-		return iommu_quick(map, phys, granule) ? 0 :
-		       iommu_link(map, phys);
+		return iommu_link(map, phys);
 	}
 
 	err = slot_get(map, phys, granule - 1, &attrs);
@@ -540,8 +515,24 @@ static int iommu_mmio(struct dma_phys_map *map, phys_addr_t phys)
 	if (untrusted(map->dev) && (phys | map->size) & (granule - 1))
 		return -EOPNOTSUPP;
 
-	return phys && iommu_quick(map, phys, granule) ? 0 :
-	       iommu_link(map, phys);
+	return iommu_link(map, phys);
+}
+
+/*
+ * The attribute keeps it away from bounce slots: it then fails where the range
+ * needs one, and looks for none when it fails.
+ */
+bool dma_phys_iommu_quick(struct device *dev, phys_addr_t phys, size_t len,
+			  enum dma_data_direction dir, dma_addr_t *addr)
+{
+	if (!phys || !dma_phys_range_ok(phys, len) ||
+	    len >= DMA_IOVA_USE_SWIOTLB || !dev_is_dma_coherent(dev) ||
+	    dma_get_min_align_mask(dev) || dma_phys_may_fail())
+		return false;
+
+	*addr = iommu_dma_map_phys(dev, phys, len, dir,
+				   DMA_ATTR_REQUIRE_COHERENT);
+	return *addr != DMA_MAPPING_ERROR;
 }
 
 phys_addr_t dma_phys_route_phys(const struct dma_phys_map *map)
@@ -590,6 +581,12 @@ static int iommu_mmio(struct dma_phys_map *map, phys_addr_t phys)
 }
 
 static bool iommu_undo(struct dma_phys_map *map)
+{
+	return false;
+}
+
+bool dma_phys_iommu_quick(struct device *dev, phys_addr_t phys, size_t len,
+			  enum dma_data_direction dir, dma_addr_t *addr)
 {
 	return false;
 }

@@ -708,7 +708,8 @@ int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 	struct dma_phys_tiles tiles;
 
 	if (unlikely(!ranges) || unlikely(!count) || unlikely(!empty(vec)) ||
-	    unlikely(!dma_phys_plain_device(dev, dir, flags)))
+	    unlikely(!dma_phys_plain_use(dev, dir, flags)) ||
+	    unlikely(!dma_phys_plain_device(dev)))
 		return map_cpu_routed(dev, ranges, count, dir, flags, vec,
 				      _RET_IP_);
 
@@ -813,10 +814,9 @@ static int request_kind(struct device *dev, struct source src,
 	return dma_phys_page_way(page, dev, way);
 }
 
-static noinline int map_block_routed(struct device *dev, struct request *rq,
-				     u32 flags, const struct source *src,
-				     struct dma_phys_vec *vec,
-				     unsigned long caller)
+static int map_block(struct device *dev, struct request *rq, u32 flags,
+		     const struct source *src, struct dma_phys_vec *vec,
+		     unsigned long caller)
 {
 	struct dma_phys_way way = {};
 	struct dma_phys_vec new;
@@ -834,37 +834,45 @@ static noinline int map_block_routed(struct device *dev, struct request *rq,
 			     caller);
 }
 
-static __always_inline bool tile_block(struct dma_phys_tiles *tiles,
-				       const struct source *src)
+static noinline int map_request_routed(struct device *dev, struct request *rq,
+				       u32 flags, struct dma_phys_vec *vec,
+				       unsigned long caller)
 {
-	struct source from = *src;
-	struct bio_vec bv;
+	struct source src = {};
 
-	while (source_bvec(&from, &bv))
-		if (is_pci_p2pdma_page(bv.bv_page) ||
-		    !dma_phys_tile(tiles, bvec_phys(&bv), bv.bv_len))
-			return false;
-	return tiles->count;
+	if (rq->rq_flags & RQF_SPECIAL_PAYLOAD) {
+		src.bvecs = &rq->special_vec;
+		src.iter.bi_size = rq->special_vec.bv_len;
+	} else if (rq->bio && bio_has_data(rq->bio)) {
+		source_bio(&src, rq->bio);
+	} else {
+		return -EINVAL;
+	}
+	return map_block(dev, rq, flags, &src, vec, caller);
 }
 
-static int map_block(struct device *dev, struct request *rq, u32 flags,
-		     const struct source *src, struct dma_phys_vec *vec,
-		     unsigned long caller)
+/* As the bios lie there: most requests have one, with one vector. */
+static __always_inline bool tile_request(struct dma_phys_tiles *tiles,
+					 const struct request *rq)
 {
-	struct dma_phys_limits limits;
-	struct dma_phys_tiles tiles;
+	struct bvec_iter iter;
+	struct bio_vec bv;
+	struct bio *bio;
 
-	if (unlikely(!empty(vec)) ||
-	    unlikely(!dma_phys_plain_device(dev, rq_dma_dir(rq), flags)))
-		return map_block_routed(dev, rq, flags, src, vec, caller);
+	/* Of other operations the bios may have a size, and no vectors. */
+	if (unlikely(req_op(rq) > REQ_OP_WRITE) ||
+	    unlikely(rq->rq_flags & RQF_SPECIAL_PAYLOAD))
+		return false;
+	__rq_for_each_bio(bio, rq)
+		for_each_mp_bvec(bv, bio->bi_io_vec, iter, bio->bi_iter) {
+			phys_addr_t addr = bvec_phys(&bv);
 
-	limits = limits_of(dev);
-	tiles = tiles_of(vec, &limits, dma_phys_plain_end(dev));
-	if (unlikely(!tile_block(&tiles, src)))
-		return map_block_routed(dev, rq, flags, src, vec, caller);
-
-	tell_kmsan(*src, rq_dma_dir(rq));
-	return plain_done(dev, &tiles, rq_dma_dir(rq), flags, vec);
+			if (unlikely(is_pci_p2pdma_page(bv.bv_page)) ||
+			    unlikely(!dma_phys_tile(tiles, addr, bv.bv_len)))
+				return false;
+			kmsan_handle_dma(addr, bv.bv_len, rq_dma_dir(rq));
+		}
+	return tiles->count;
 }
 
 /**
@@ -889,19 +897,22 @@ static int map_block(struct device *dev, struct request *rq, u32 flags,
 int dma_phys_vec_map_request(struct device *dev, struct request *rq, u32 flags,
 			     struct dma_phys_vec *vec)
 {
-	struct source src = {};
+	struct dma_phys_limits limits;
+	struct dma_phys_tiles tiles;
 
 	if (!rq)
 		return -EINVAL;
-	if (rq->rq_flags & RQF_SPECIAL_PAYLOAD) {
-		src.bvecs = &rq->special_vec;
-		src.iter.bi_size = rq->special_vec.bv_len;
-	} else if (rq->bio && bio_has_data(rq->bio)) {
-		source_bio(&src, rq->bio);
-	} else {
-		return -EINVAL;
-	}
-	return map_block(dev, rq, flags, &src, vec, _RET_IP_);
+	if (unlikely(!empty(vec)) ||
+	    unlikely(!dma_phys_plain_use(dev, rq_dma_dir(rq), flags)) ||
+	    unlikely(!dma_phys_plain_device(dev)))
+		return map_request_routed(dev, rq, flags, vec, _RET_IP_);
+
+	limits = limits_of(dev);
+	tiles = tiles_of(vec, &limits, dma_phys_plain_end(dev));
+	if (unlikely(!tile_request(&tiles, rq)))
+		return map_request_routed(dev, rq, flags, vec, _RET_IP_);
+
+	return plain_done(dev, &tiles, rq_dma_dir(rq), flags, vec);
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_map_request);
 

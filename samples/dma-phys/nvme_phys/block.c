@@ -132,11 +132,11 @@ static blk_status_t status_of_map(int err)
 	}
 }
 
-static blk_status_t map_data(struct nvme_phys_queue *q, struct request *rq,
-			     struct nvme_command *cmd)
+static blk_status_t map_data(struct nvme_phys_queue *q, struct request *rq)
 {
 	struct nvme_phys_request *its = blk_mq_rq_to_pdu(rq);
 	const struct nvme_phys_list *list = &q->lists[rq->tag];
+	struct nvme_command *cmd = &its->cmd;
 	struct nvme_phys *ctrl = q->ctrl;
 	int err;
 
@@ -170,11 +170,16 @@ static u32 blocks(const struct nvme_phys_ns *ns, const struct request *rq)
 static void set_blocks(const struct nvme_phys_ns *ns, const struct request *rq,
 		       u8 opcode, struct nvme_command *cmd)
 {
-	cmd->rw.opcode = opcode;
-	cmd->rw.slba = cpu_to_le64(first_block(ns, rq));
-	cmd->rw.length = cpu_to_le16(blocks(ns, rq) - 1);
-	if (rq->cmd_flags & REQ_FUA)
-		cmd->rw.control = cpu_to_le16(NVME_RW_FUA);
+	u16 control = rq->cmd_flags & REQ_FUA ? NVME_RW_FUA : 0;
+
+	cmd->rw = (struct nvme_rw_command){
+		.opcode = opcode,
+		.command_id = rq->tag,
+		.nsid = cpu_to_le32(ns->id),
+		.slba = cpu_to_le64(first_block(ns, rq)),
+		.length = cpu_to_le16(blocks(ns, rq) - 1),
+		.control = cpu_to_le16(control),
+	};
 }
 
 static void set_write_zeroes(const struct nvme_phys_ns *ns,
@@ -183,6 +188,16 @@ static void set_write_zeroes(const struct nvme_phys_ns *ns,
 	set_blocks(ns, rq, nvme_cmd_write_zeroes, cmd);
 	if (ns->deallocate && !(rq->cmd_flags & REQ_NOUNMAP))
 		cmd->write_zeroes.control |= cpu_to_le16(NVME_WZ_DEAC);
+}
+
+static void set_flush(const struct nvme_phys_ns *ns, const struct request *rq,
+		      struct nvme_command *cmd)
+{
+	cmd->common = (struct nvme_common_command){
+		.opcode = nvme_cmd_flush,
+		.command_id = rq->tag,
+		.nsid = cpu_to_le32(ns->id),
+	};
 }
 
 static void set_discard(const struct nvme_phys_ns *ns, const struct request *rq,
@@ -194,32 +209,35 @@ static void set_discard(const struct nvme_phys_ns *ns, const struct request *rq,
 	range->cattr = 0;
 	range->nlb = cpu_to_le32(blocks(ns, rq));
 	range->slba = cpu_to_le64(first_block(ns, rq));
-	cmd->dsm.opcode = nvme_cmd_dsm;
-	cmd->dsm.dptr.prp1 = cpu_to_le64(list->dma);
-	cmd->dsm.attributes = cpu_to_le32(NVME_DSMGMT_AD);
+	cmd->dsm = (struct nvme_dsm_cmd){
+		.opcode = nvme_cmd_dsm,
+		.command_id = rq->tag,
+		.nsid = cpu_to_le32(ns->id),
+		.dptr.prp1 = cpu_to_le64(list->dma),
+		.attributes = cpu_to_le32(NVME_DSMGMT_AD),
+	};
 }
 
-static blk_status_t set_command(struct nvme_phys_queue *q,
-				const struct nvme_phys_ns *ns,
-				struct request *rq, struct nvme_command *cmd)
+static blk_status_t set_command(struct nvme_phys_queue *q, struct request *rq)
 {
-	cmd->common.nsid = cpu_to_le32(ns->id);
-	cmd->common.command_id = rq->tag;
+	const struct nvme_phys_ns *ns = rq->q->queuedata;
+	struct nvme_phys_request *its = blk_mq_rq_to_pdu(rq);
+
 	switch (req_op(rq)) {
 	case REQ_OP_READ:
-		set_blocks(ns, rq, nvme_cmd_read, cmd);
-		return map_data(q, rq, cmd);
+		set_blocks(ns, rq, nvme_cmd_read, &its->cmd);
+		return map_data(q, rq);
 	case REQ_OP_WRITE:
-		set_blocks(ns, rq, nvme_cmd_write, cmd);
-		return map_data(q, rq, cmd);
+		set_blocks(ns, rq, nvme_cmd_write, &its->cmd);
+		return map_data(q, rq);
 	case REQ_OP_FLUSH:
-		cmd->common.opcode = nvme_cmd_flush;
+		set_flush(ns, rq, &its->cmd);
 		return BLK_STS_OK;
 	case REQ_OP_DISCARD:
-		set_discard(ns, rq, &q->lists[rq->tag], cmd);
+		set_discard(ns, rq, &q->lists[rq->tag], &its->cmd);
 		return BLK_STS_OK;
 	case REQ_OP_WRITE_ZEROES:
-		set_write_zeroes(ns, rq, cmd);
+		set_write_zeroes(ns, rq, &its->cmd);
 		return BLK_STS_OK;
 	default:
 		return BLK_STS_NOTSUPP;
@@ -228,14 +246,10 @@ static blk_status_t set_command(struct nvme_phys_queue *q,
 
 /* ---- Requests in ---- */
 
-static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
-			     const struct blk_mq_queue_data *bd)
+/* All that a request needs before its command goes to the queue. */
+static blk_status_t prepare(struct nvme_phys_queue *q, struct request *rq)
 {
-	struct nvme_phys_queue *q = hctx->driver_data;
-	struct nvme_phys_ns *ns = hctx->queue->queuedata;
-	struct request *rq = bd->rq;
 	struct nvme_phys_request *its = blk_mq_rq_to_pdu(rq);
-	struct nvme_command cmd = {};
 	blk_status_t status;
 
 	if (unlikely(nvme_phys_is_dead(q->ctrl)))
@@ -245,17 +259,48 @@ static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 	if (!(rq->rq_flags & RQF_DONTPREP)) {
 		rq->rq_flags |= RQF_DONTPREP;
 		its->tries = 0;
-		its->vec = (struct dma_phys_vec){};
 	}
 	its->aborted = false;
 
-	status = set_command(q, ns, rq, &cmd);
-	if (unlikely(status))
-		return status;
+	status = set_command(q, rq);
+	if (likely(!status))
+		blk_mq_start_request(rq);
+	return status;
+}
 
-	blk_mq_start_request(rq);
-	nvme_phys_queue_submit(q, &cmd, bd->last);
-	return BLK_STS_OK;
+static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
+			     const struct blk_mq_queue_data *bd)
+{
+	struct nvme_phys_queue *q = hctx->driver_data;
+	struct nvme_phys_request *its = blk_mq_rq_to_pdu(bd->rq);
+	blk_status_t status = prepare(q, bd->rq);
+
+	if (likely(!status))
+		nvme_phys_queue_submit(q, &its->cmd, bd->last);
+	return status;
+}
+
+/*
+ * A plug's worth of requests of one disk. What is left in the list the block
+ * layer gives to queue_rq(), one by one, to be told why.
+ */
+static void queue_rqs(struct rq_list *list)
+{
+	struct rq_list ready = {}, left = {};
+	struct nvme_phys_queue *q = NULL;
+	struct request *rq;
+
+	while ((rq = rq_list_pop(list))) {
+		struct nvme_phys_queue *its = rq->mq_hctx->driver_data;
+
+		if (q && q != its)
+			nvme_phys_queue_submit_all(q, &ready);
+		q = its;
+		rq_list_add_tail(prepare(q, rq) ? &left : &ready, rq);
+	}
+	if (q)
+		nvme_phys_queue_submit_all(q, &ready);
+	*list = left;
 }
 
 static void commit_rqs(struct blk_mq_hw_ctx *hctx)
@@ -369,6 +414,7 @@ static void map_queues(struct blk_mq_tag_set *set)
 
 static const struct blk_mq_ops mq_ops = {
 	.queue_rq = queue_rq,
+	.queue_rqs = queue_rqs,
 	.commit_rqs = commit_rqs,
 	.complete = nvme_phys_completed,
 	.timeout = nvme_phys_timeout,

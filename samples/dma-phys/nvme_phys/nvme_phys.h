@@ -98,12 +98,14 @@ struct nvme_phys_queue {
 
 /**
  * struct nvme_phys_request - what the driver knows of a block request
+ * @cmd: the command that it became
  * @vec: its data, mapped while the controller has it
  * @status: of its completion, as the controller gives it
  * @tries: how often it was done in vain
  * @aborted: the controller was asked to abort it
  */
 struct nvme_phys_request {
+	struct nvme_command cmd;
 	struct dma_phys_vec vec;
 	u16 status;
 	u8 tries;
@@ -218,7 +220,9 @@ void nvme_phys_queue_reset(struct nvme_phys_queue *q);
 int nvme_phys_queue_irq(struct nvme_phys_queue *q);
 void nvme_phys_queue_free_irq(struct nvme_phys_queue *q);
 void nvme_phys_queue_submit(struct nvme_phys_queue *q,
-			    const struct nvme_command *cmd, bool ring);
+			    const struct nvme_command *cmd, bool now);
+void nvme_phys_queue_submit_all(struct nvme_phys_queue *q,
+				struct rq_list *list);
 void nvme_phys_queue_ring(struct nvme_phys_queue *q);
 bool nvme_phys_queue_poll(struct nvme_phys_queue *q);
 

@@ -150,6 +150,14 @@ void nvme_phys_queue_reset(struct nvme_phys_queue *q)
 
 /* ---- Submission ---- */
 
+/* It has room: there are fewer commands than entries. */
+static void push(struct nvme_phys_queue *q, const struct nvme_command *cmd)
+{
+	q->sq[q->sq_tail] = *cmd;
+	if (++q->sq_tail == q->depth)
+		q->sq_tail = 0;
+}
+
 static void ring(struct nvme_phys_queue *q)
 {
 	if (q->sq_rung == q->sq_tail)
@@ -160,7 +168,7 @@ static void ring(struct nvme_phys_queue *q)
 
 /**
  * nvme_phys_queue_submit() - put a command into a queue
- * @q: the queue; it has room, as there are fewer commands than entries
+ * @q: the queue
  * @cmd: the command
  * @now: tell the controller; else nvme_phys_queue_ring() will
  */
@@ -168,11 +176,27 @@ void nvme_phys_queue_submit(struct nvme_phys_queue *q,
 			    const struct nvme_command *cmd, bool now)
 {
 	guard(spinlock)(&q->sq_lock);
-	q->sq[q->sq_tail] = *cmd;
-	if (++q->sq_tail == q->depth)
-		q->sq_tail = 0;
+	push(q, cmd);
 	if (now)
 		ring(q);
+}
+
+/**
+ * nvme_phys_queue_submit_all() - put many in, and tell the controller once
+ * @q: the queue
+ * @list: requests with their commands; empty afterwards
+ */
+void nvme_phys_queue_submit_all(struct nvme_phys_queue *q, struct rq_list *list)
+{
+	struct nvme_phys_request *its;
+	struct request *rq;
+
+	guard(spinlock)(&q->sq_lock);
+	while ((rq = rq_list_pop(list))) {
+		its = blk_mq_rq_to_pdu(rq);
+		push(q, &its->cmd);
+	}
+	ring(q);
 }
 
 /**
