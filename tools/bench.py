@@ -191,8 +191,9 @@ Growth, locks and bytes
 =======================
 
 Ratios are of the machine where they are largest, or of each one where they are too
-large. On several CPUs each has ranges and handles of its own; what a lock that they
-share would cost is beside it. Code is what is executed of the core's objects. A kernel
+large. On several CPUs, each with ranges and handles of its own, time is measured, for
+a machine that counts instructions runs them in turn; it may grow half as much as it
+would with a lock that they share, at most. Code is what is executed of the core's objects. A kernel
 that does not use typed maps, nor Rust, has nothing of them: no source that it is made
 from is another, and no Makefile has one more object.
 """

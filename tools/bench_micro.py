@@ -126,12 +126,6 @@ def label(language, method):
             "sgtable": "Rust SGTable"}.get(method, method)
 
 
-def methods(language, shape):
-    """What is measured of a shape."""
-    locked = (LOCKED,) if language == "C" and shape.cpus > 1 else ()
-    return METHODS[language] + locked
-
-
 # --- what is measured ---------------------------------------------------------
 
 ONE = Shape()
@@ -145,7 +139,7 @@ RANGES = [Shape(ranges=1 << n, layout=layout)
 SYNCS = [dataclasses.replace(shape, sync=1)
          for shape in (ONE, CONTIGUOUS, SCATTERED)]
 LIVE = [Shape(live=count) for count in (1000, 10000)]
-CPUS = [Shape(cpus=count) for count in (2, 4)]
+CPUS = [Shape(cpus=count) for count in (1, 2, 4)]
 
 
 def of_peer(shapes):
@@ -157,7 +151,8 @@ def of_peer(shapes):
 class Boot:
     """A machine, and the shapes that are measured on it.
 
-    It counts instructions, or with accel="kvm" only cycles. With traced=True
+    It counts instructions, or with another accel only cycles: it then runs its
+    processors at the same time and not in turn, so that a lock shows. With traced=True
     the core's tracepoints are on, which makes it slower.
     """
 
@@ -169,18 +164,22 @@ class Boot:
     flavour: str = "base"
 
     def __str__(self):
-        more = [f"{self.cpus}-cpus"] if self.cpus > 1 else []
-        more += ["traced"] if self.traced else []
-        more += [self.accel] if self.accel != "icount" else []
-        return "-".join([self.machine, *more])
+        more = ["traced"] if self.traced else []
+        return "-".join([self.place, self.accel, *more])
+
+    @property
+    def place(self):
+        """What its rows have for a machine."""
+        more = f"-{self.cpus}-cpus" if self.cpus > 1 else ""
+        return self.machine + more
 
     def run(self, kernel):
         """The rows of all shapes and methods."""
         with tempfile.TemporaryDirectory() as directory, \
                 vm.VM(kernel, vm.MACHINES[self.machine], cpus=self.cpus,
                       devices=self._devices(directory), accel=self.accel,
-                      icount=self.accel == "icount",
                       append=ONE_TIMER if self.cpus == 1 else "",
+                      icount=self.accel == "icount",
                       name=f"bench-{self}") as guest:
             rows = list(self._rows(guest))
         if guest.reports():
@@ -219,12 +218,16 @@ class Boot:
             "iommu": (2000, 30, 256)}[route]
         pages = max(shape.size, 4096) // 4096
         cost = shape.ranges * (each + pages * per_page)
-        return min(max(1 << (BUDGET // cost).bit_length(), least), LOOPS)
+        loops = min(max(1 << (BUDGET // cost).bit_length(), least), LOOPS)
+        # Processors do not begin in the same moment.
+        return loops * 16 if self.cpus > 1 else loops
 
     def _measured(self, guest, language, shape):
         """The rows of one shape and language."""
         loops = self.loops(shape)
-        names = methods(language, shape)
+        names = METHODS[language]
+        if language == "C" and self.cpus > 1:
+            names += (LOCKED,)
         orders = [f"{name} {shape.order()} loops={loops}"
                   for name in ("empty", *names)]
         lines = guest.sh(f"measure {MODULES[language]} {TURNS} " + " ".join(
@@ -234,7 +237,7 @@ class Boot:
         empty, *found = (least(orders[at], lines[at * TURNS:][:TURNS])
                          for at in range(len(orders)))
         for name, said in zip(names, found):
-            row = Row(self.machine, language, name, shape, loops)
+            row = Row(self.place, language, name, shape, loops)
             yield self._row(row, said, empty)
 
     def _row(self, row, said, empty):
@@ -294,7 +297,7 @@ BUS = "p2p-bus"
 FULL = [Boot(machine, (*SIZES, *RANGES, *SYNCS, *LIVE))
         for machine in MACHINES]
 FULL += [Boot(BUS, (ONE, *of_peer([*SIZES, *RANGES]))),
-         Boot("direct", tuple(CPUS), cpus=4)]
+         Boot("direct", tuple(CPUS), cpus=4, accel="tcg")]
 
 # Those that every test run measures again.
 SHORT = [Boot(machine, (ONE, SYNCED, CONTIGUOUS, SCATTERED, LIVE[0]))

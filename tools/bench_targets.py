@@ -8,7 +8,7 @@ import dataclasses
 
 import bench_size
 import vm
-from bench_micro import (BUS, CONTIGUOUS, CPUS, LIVE, LOCKED, ONE, SCATTERED,
+from bench_micro import (BUS, CONTIGUOUS, CPUS, FULL, LIVE, LOCKED, ONE, SCATTERED,
                          SYNCED, Shape, label, of_peer)
 
 DIRECT = ("direct", "intel-passthrough")
@@ -51,10 +51,8 @@ RUST = (DIRECT, ONE, "typed_virt", "typed_map", 1.03)
 # A range more, of many, against one of few, each from one count to the next.
 FEW, MANY = (16, 32), (128, 256)
 LINEAR = 1.05
-# Beside this many live maps, and on so many CPUs at once, against none and one.
-# What is shared and locked grows with the CPUs.
+# Beside many live maps against beside none.
 CONSTANT = 1.02
-ONE_MAP = ("direct", "C", "typed_map", ONE)
 HANDLE = 40
 CORE = 24 * 1024
 
@@ -195,13 +193,18 @@ def _constant(counts):
     for shape in LIVE:
         yield from _beside(counts, shape,
                            f"beside {shape.live:,} live maps, against none")
-    for shape in CPUS:
-        yield from _beside(counts, shape,
-                           f"on {shape.cpus} CPUs at once, against one")
-        locked = counts("direct", "C", LOCKED, shape)
-        if locked:
-            yield Finding(f"on {shape.cpus} CPUs at once, if they shared a lock",
-                          "direct", f"{locked / counts(*ONE_MAP):.3f}")
+
+
+def apart(rows, shapes=tuple(CPUS[1:])):
+    """How the time of a turn grows with the processors, and would with a lock."""
+    took = {(row.method, row.shape.cpus): row.cycles * row.shape.cpus
+            for row in rows if row.machine == FULL[-1].place and row.cycles}
+    for count in (shape.cpus for shape in shapes if took):
+        typed, locked = (took[method, count] / took[method, 1]
+                         for method in ("typed_map", LOCKED))
+        yield Finding(f"time on {count} CPUs at once, against one; with a lock "
+                      f"that they share {locked:.2f}", "direct", f"{typed:.2f}",
+                      f"{(1 + locked) / 2:.2f}", typed <= (1 + locked) / 2)
 
 
 def _beside(counts, shape, what):
