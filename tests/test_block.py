@@ -490,9 +490,12 @@ def fio_reads_back_what_it_wrote(guest, job):
     written(guest, JOBS[job])
 
 
-@check(needs=base)
+@check(needs=ours_as_module)
 def requests_that_come_together_ring_once(guest):
-    """A write of a doorbell stops a virtual machine."""
+    """A write of a doorbell stops a virtual machine.
+
+    The kernel's driver tells a part of them through memory.
+    """
     for each in guest.both:
         guest.look()
         guest.vm.sh("fio --name=job --rw=randread --bs=4k --size=256k --direct=1 "

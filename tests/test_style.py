@@ -33,7 +33,9 @@ RUST_FILES = ours("*.rs")
 RUST_CRATES = {
     crate: [name for name in RUST_FILES if name.startswith(under)]
     for crate, under in {"rust/kernel.o": "rust/kernel/",
-                         "samples/rust/rust_nvme_phys.o": "samples/rust/",
+                         **{f"samples/rust/{name}.o": f"samples/rust/{name}"
+                            for name in ("rust_nvme_phys",
+                                         "rust_dma_phys_benchmark")},
                          }.items()}
 
 

@@ -82,7 +82,7 @@ use kernel::{
         Instant,
         Monotonic, //
     },
-    uaccess::UserSliceReader,
+    uaccess::UserSliceReader, //
 };
 
 /// What is mapped, and how.
@@ -465,8 +465,7 @@ impl Bench {
                 }
             }
             while let Some(map) = maps.pop() {
-                list.push_within_capacity(map.unmap())
-                    .map_err(|_| ENOSPC)?;
+                list.push_within_capacity(map.unmap()).map_err(|_| ENOSPC)?;
             }
             Ok((list, maps))
         })?;

@@ -12,7 +12,15 @@
  * table, are there before. samples/rust/rust_dma_phys_benchmark.rs is the same for
  * what there is in Rust.
  *
- * A line is a method, and any of
+ * A line is a method, any of
+ *	empty		nothing: what a loop takes itself
+ *	dma_map_phys, dma_map_page, dma_map_resource, dma_map_sgtable
+ *	dma_iova_link	all ranges at one IOVA, with one sync
+ *	typed_map	each range by itself
+ *	typed_virt	the same from an address, with the range made each time
+ *	typed_locked	as typed_map, under a lock that all CPUs share
+ *	typed_vec	all ranges together
+ * and keys, any of
  *	ranges=		how many there are
  *	size=		of each, in bytes
  *	layout=		contiguous: each follows the last one; scattered: none does
