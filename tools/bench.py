@@ -168,47 +168,51 @@ What typed maps cost
 
 What it takes to map and unmap memory for a device, with typed maps
 (Documentation/core-api/dma-phys.rst) and with the raw DMA API: instructions, on
-virtual machines that count them. They do not depend on the host, and repeat within
-one in a hundred. What caches, TLBs and a real IOMMU cost they do not tell.
+virtual machines that count them. They do not depend on the host, and repeat
+within one in a hundred. What caches, TLBs and a real IOMMU cost they do not
+tell.
 
 {taken}
 
 How to read it
 ==============
 
-``kernel/dma/phys/benchmark.c`` and ``samples/rust/rust_dma_phys_benchmark.rs`` map
-memory for the same device in turn, with each method, sync it where the row says so,
-and unmap it; handles and segments lie ready. *Raw* is the function of the raw API that a driver would call there, and its
-unmapping; *best raw* is the method of the raw API that took least, where that is
-another. *Empty* is a turn of the loop without anything in it, which is subtracted. In parentheses
-are ratios to raw. *C* is dma_phys_map_cpu() and dma_phys_unmap(), for several ranges
-dma_phys_vec_map_cpu() and dma_phys_vec_unmap(); *Rust* is ``Mapping`` and
-``VecMapping``, which are given memory and make its range. The target is for both, where
-*Rust against C* below is not one of its own. Cells are empty where no target is set, and where Rust has no such map.
+``kernel/dma/phys/benchmark.c`` and ``samples/rust/rust_dma_phys_benchmark.rs``
+map memory for the same device in turn, with each method, sync it where the row
+says so, and unmap it; handles and segments lie ready. *Raw* is the function of
+the raw API that a driver would call there, and its unmapping; *best raw* is the
+method of the raw API that took least, where that is another. *Empty* is a turn
+of the loop without anything in it, which is subtracted. In parentheses are
+ratios to raw. *C* is dma_phys_map_cpu() and dma_phys_unmap(), for several
+ranges dma_phys_vec_map_cpu() and dma_phys_vec_unmap(); *Rust* is ``Mapping``
+and ``VecMapping``, which are given memory and make its range. The target is for
+both, where *Rust against C* below is not one of its own. Cells are empty where
+no target is set, and where Rust has no such map.
 """
 MEASURED = """
 Growth, locks and bytes
 =======================
 
-Ratios are of the machine where they are largest, or of each one where they are too
-large. On several CPUs, each with ranges and handles of its own, time is measured, for
-a machine that counts instructions runs them in turn; it may grow half as much as it
-would with a lock that they share, at most. Code is what is executed of the core's objects. A kernel
-that does not use typed maps, nor Rust, has nothing of them: no source that it is made
-from is another, and no Makefile has one more object.
+Ratios are of the machine where they are largest, or of each one where they are
+too large. On several CPUs, each with ranges and handles of its own, time is
+measured, for a machine that counts instructions runs them in turn; it may grow
+half as much as it would with a lock that they share, at most. Code is what is
+executed of the core's objects. A kernel that does not use typed maps, nor Rust,
+has nothing of them: no source that it is made from is another, and no Makefile
+has one more object.
 """
 AGAIN = """
 Measuring it again
 ==================
 
-``./run bench micro`` prints the first tables, writes all counts as CSV and a plot of
-each machine as SVG; where KVM runs, it adds cycles. ``./run bench drivers`` prints
-those of block drivers, ``./run bench`` both, ``./run bench --rst`` this page.
-``./run bench --check`` measures a part again, compares it with
-``tools/bench_baseline.csv`` and ``tools/bench_drivers.csv``, and names what grew; it is
-a part of ``./run test``. ``./run bench --baseline`` and
-``./run bench drivers --baseline`` print new ones, to be kept when counts are meant to
-be others, or compilers are.
+``./run bench micro`` prints the first tables, writes all counts as CSV and a
+plot of each machine as SVG; where KVM runs, it adds cycles. ``./run bench
+drivers`` prints those of block drivers, ``./run bench`` both, ``./run bench
+--rst`` this page. ``./run bench --check`` measures a part again, compares it
+with ``tools/bench_baseline.csv`` and ``tools/bench_drivers.csv``, and names
+what grew; it is a part of ``./run test``. ``./run bench --baseline`` and
+``./run bench drivers --baseline`` print new ones, to be kept when counts are
+meant to be others, or compilers are.
 
 By hand::
 
