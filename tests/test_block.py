@@ -505,7 +505,8 @@ def requests_that_come_together_ring_once(guest):
         events = guest.look()
         commands = sum(name == "pci_nvme_io_cmd" for name, _ in events)
         rung = sum(name == "pci_nvme_mmio_doorbell_sq" for name, _ in events)
-        assert commands >= 64
+        # Those that happen to be neighbours are merged.
+        assert 48 <= commands <= 64
         assert 0 < rung <= commands // 8
 
 
