@@ -202,7 +202,7 @@ BOOTS = [Boot("base", route, ROUTED) for route in ROUTES] \
     + [Boot("debug", route, ROUTED) for route in DEBUG_ROUTES] \
     + [Boot(flavour, "direct", DISKS) for flavour in ("base", "debug")]
 # Those of the kernel's own files next to ours run as well.
-EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_[bcdp]*"
+EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_[bcdps]*"
 EXAMPLE_BOOTS = [Boot("base", "direct", EXAMPLES),
                  Boot("debug", "direct", EXAMPLES)]
 LEAK_BOOTS = [Boot("debug", "direct", LEAK),

@@ -2,8 +2,8 @@
 
 //! Disks, and what becomes of their requests.
 //!
-//! A request is mapped, described and submitted in `queue_rq()`, and unmapped when it is completed,
-//! by the controller or by who took the controller its memory away.
+//! A request is mapped, described and submitted in `queue_rq()`. It is unmapped and then completed
+//! when the controller is done with it, or by who took the controller its memory away.
 
 use kernel::{
     block::{
@@ -31,7 +31,8 @@ use crate::{
     command::{
         nvm,
         Command,
-        Data, //
+        Data,
+        Status, //
     },
     controller::{
         bytes,
@@ -133,26 +134,16 @@ impl<'bound> Namespace<'bound> {
         })
     }
 
-    /// The command for `rq`, and its data mapped.
-    fn command(&self, queue: &Queue<'bound>, rq: Rq<'bound>) -> Result<(Rq<'bound>, Command)> {
-        let mut command = match rq.command() {
-            mq::Command::Read => self.on_blocks(&rq, nvm::READ),
-            mq::Command::Write => self.on_blocks(&rq, nvm::WRITE),
-            mq::Command::Flush => return Ok((rq, self.flush())),
-            mq::Command::Discard => {
-                let command = self.discard(&rq, queue.list(rq.tag())?)?;
-                return Ok((rq, command));
-            }
-            mq::Command::WriteZeroes => {
-                let command = self.write_zeroes(&rq);
-                return Ok((rq, command));
-            }
+    /// The command for `rq`, and whether that has data.
+    fn command(&self, queue: &Queue<'bound>, rq: &Request<Self>) -> Result<(Command, bool)> {
+        Ok(match rq.command() {
+            mq::Command::Read => (self.on_blocks(rq, nvm::READ), true),
+            mq::Command::Write => (self.on_blocks(rq, nvm::WRITE), true),
+            mq::Command::Flush => (self.flush(), false),
+            mq::Command::Discard => (self.discard(rq, queue.list(rq.tag())?)?, false),
+            mq::Command::WriteZeroes => (self.write_zeroes(rq), false),
             mq::Command::Other => return Err(EOPNOTSUPP),
-        };
-
-        let (rq, data) = queue.map(rq)?;
-        command.data = data;
-        Ok((rq, command))
+        })
     }
 }
 
@@ -161,18 +152,16 @@ impl<'bound> Operations for Namespace<'bound> {
     type QueueData = KBox<Self>;
 
     // An error gives the request back: whoever holds it lets go of it first.
+    #[inline]
     fn queue_rq(ns: &Self, rq: Rq<'bound>, is_last: bool) -> Result {
         if ns.ctrl.is_dead() {
             return Err(EIO);
         }
 
-        let tag = rq.tag();
         let queue = ns.ctrl.queue(rq.queue_index()).ok_or(EIO)?;
-        let (rq, command) = ns.command(queue, rq)?;
+        let (command, has_data) = ns.command(queue, &rq)?;
 
-        queue.submit(rq, &command, is_last).inspect_err(|_| {
-            queue.release(tag);
-        })
+        queue.submit(rq, command, has_data, is_last)
     }
 
     fn commit_rqs(ns: &Self) {
@@ -187,19 +176,15 @@ impl<'bound> Operations for Namespace<'bound> {
     }
 }
 
-/// Ends a request, or has it tried again. The controller is done with it.
-pub(crate) fn completed<'bound>(rq: Rq<'bound>) {
+/// Ends a request, or has it tried again. The controller is done with it, and its data unmapped.
+pub(crate) fn completed(rq: Rq<'_>) {
     let ns = rq.queue_data();
-    let ctrl = &ns.ctrl;
-    let Some(queue) = ctrl.queue(rq.queue_index()) else {
-        return;
-    };
-    let status = queue.release(rq.tag());
+    let status = Status::from_raw(rq.note());
 
     // Nobody else refers to the request, so that these do not fail.
     let _ = match status.to_result() {
         Ok(()) => Request::end(rq, Ok(())),
-        Err(_) if ctrl.is_dead() => Request::end(rq, Err(EIO)),
+        Err(_) if ns.ctrl.is_dead() => Request::end(rq, Err(EIO)),
         Err(_) if status.is_worth_a_try() && rq.tries() < TRIES => Request::requeue(rq),
         error => Request::end(rq, error),
     };

@@ -4,11 +4,6 @@
 
 use kernel::prelude::*;
 
-use crate::regs::{
-    high,
-    low, //
-};
-
 /// Commands of the admin queue.
 pub(crate) mod admin {
     pub(crate) const CREATE_SQ: u8 = 0x01;
@@ -67,32 +62,30 @@ pub(crate) struct Command {
 
 impl Command {
     /// The entry as it lies in memory.
-    pub(crate) fn entry(&self, cid: u16) -> [u32; 16] {
+    pub(crate) fn entry(&self, cid: u16) -> [u64; 8] {
         // Bits 15 and 14: SGL descriptors for the data.
         let flags = u32::from(self.data.sgl) << 14;
+        let first = u32::from(self.opcode) | flags | u32::from(cid) << 16;
         let [data, more] = self.data.words;
         let [dw10, dw11, dw12, dw13, dw14, dw15] = self.dwords;
 
         [
-            u32::from(self.opcode) | flags | u32::from(cid) << 16,
-            self.nsid,
+            both(first, self.nsid),
             0,
             0,
-            0,
-            0,
-            low(data),
-            high(data),
-            low(more),
-            high(more),
-            dw10,
-            dw11,
-            dw12,
-            dw13,
-            dw14,
-            dw15,
+            data,
+            more,
+            both(dw10, dw11),
+            both(dw12, dw13),
+            both(dw14, dw15),
         ]
-        .map(u32::to_le)
+        .map(u64::to_le)
     }
+}
+
+/// Two double words that follow each other.
+fn both(first: u32, second: u32) -> u64 {
+    u64::from(first) | u64::from(second) << 32
 }
 
 /// How a command ended: status code and its type, and what else is in that word.
@@ -113,6 +106,11 @@ impl Status {
 
     const CODE: u16 = 0x7ff;
     const DO_NOT_RETRY: u16 = 0x4000;
+
+    /// Whether all went well.
+    pub(crate) fn is_success(self) -> bool {
+        self.0 & Self::CODE == 0
+    }
 
     /// From the last double word of a completion; its lowest bit above the identifier is the phase.
     pub(crate) fn from_completion(word: u32) -> Self {
@@ -137,9 +135,6 @@ impl Status {
 
     /// As the block layer knows it.
     pub(crate) fn to_result(self) -> Result {
-        if self == Self::SUCCESS {
-            return Ok(());
-        }
         match self.0 & Self::CODE {
             0 => Ok(()),
             Self::INVALID_OPCODE | Self::INVALID_FIELD => Err(EOPNOTSUPP),

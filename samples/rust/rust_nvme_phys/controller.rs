@@ -53,8 +53,9 @@ use crate::{
         Status, //
     },
     queue::{
+        Completions,
         Queue,
-        Ring, //
+        Submissions, //
     },
     regs::{
         self,
@@ -199,7 +200,8 @@ pub(crate) struct Admin<'bound> {
     pub(crate) pdev: &'bound pci::Device<Bound>,
     pub(crate) bar: Arc<Regs<'bound>>,
     pub(crate) caps: Caps,
-    ring: Ring<'bound>,
+    submissions: Submissions<'bound>,
+    completions: Completions<'bound>,
     event: Arc<Event>,
     cid: u16,
     /// It is enabled.
@@ -222,11 +224,13 @@ impl<'bound> Admin<'bound> {
         bar: Arc<Regs<'bound>>,
         event: Arc<Event>,
     ) -> Result<Self> {
-        let caps = Caps::read(pdev.as_ref(), &bar)?;
+        let dev = pdev.as_ref();
+        let caps = Caps::read(dev, &bar)?;
 
         Ok(Self {
             pdev,
-            ring: Ring::new(pdev.as_ref(), bar.clone(), &caps, 0, ADMIN_DEPTH)?,
+            submissions: Submissions::new(dev, bar.clone(), &caps, 0, ADMIN_DEPTH)?,
+            completions: Completions::new(dev, bar.clone(), &caps, 0, ADMIN_DEPTH)?,
             bar,
             caps,
             event,
@@ -316,7 +320,7 @@ impl<'bound> Admin<'bound> {
     /// - `EIO` where it failed;
     /// - `ETIMEDOUT` where it does not become ready.
     pub(crate) fn enable(&mut self) -> Result {
-        let (asq, acq) = (self.ring.submissions(), self.ring.completions());
+        let (asq, acq) = (self.submissions.address(), self.completions.address());
         let aqa = regs::AQA::zeroed()
             .try_with_acqs(ADMIN_DEPTH - 1)?
             .try_with_asqs(ADMIN_DEPTH - 1)?;
@@ -325,7 +329,8 @@ impl<'bound> Admin<'bound> {
             .with_const_iocqes::<4>()
             .with_mps(self.caps.high.mpsmin());
 
-        self.ring.reset()?;
+        self.submissions.reset();
+        self.completions.reset()?;
         self.pdev.start_master();
         self.bar.write_reg(aqa);
         self.bar.write_reg(regs::ASQ_LO::from_raw(low(asq)));
@@ -368,10 +373,10 @@ impl<'bound> Admin<'bound> {
 
             // A controller that completes without end does not keep us here.
             for _ in 0..ADMIN_DEPTH {
-                let Some(completion) = self.ring.pop()? else {
+                let Some(completion) = self.completions.pop()? else {
                     break;
                 };
-                self.ring.popped()?;
+                self.completions.popped()?;
                 if completion.cid != self.cid {
                     unknown += 1;
                     if unknown == 1 {
@@ -413,8 +418,8 @@ impl<'bound> Admin<'bound> {
         }
 
         self.cid = self.cid.wrapping_add(1);
-        self.ring.push(command, self.cid)?;
-        self.ring.ring()?;
+        self.submissions.push(command, self.cid)?;
+        self.submissions.ring()?;
         match self.wait_answer() {
             Ok(completion) => Ok(Answer {
                 status: completion.status,
@@ -551,12 +556,12 @@ impl<'bound> Admin<'bound> {
         let vector = u32::from(vector) << 16;
         self.create(
             admin::CREATE_CQ,
-            queue.completions,
+            queue.cq_address,
             [size, vector | QUEUE_INTERRUPTS | QUEUE_CONTIGUOUS],
         )?;
         self.create(
             admin::CREATE_SQ,
-            queue.submissions,
+            queue.sq_address,
             [size, id << 16 | QUEUE_CONTIGUOUS],
         )
     }

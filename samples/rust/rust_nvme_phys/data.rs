@@ -2,7 +2,10 @@
 
 //! Where the data is: PRP entries and SGL descriptors (NVM Express 1.4, sections 4.3, 4.4).
 
-use kernel::dma::phys::RequestMapping;
+use kernel::{
+    dma::phys::RequestMapping,
+    prelude::*, //
+};
 
 use crate::{
     block::Namespace,
@@ -15,18 +18,19 @@ const SGL_DATA: u64 = 0x00 << 56;
 /// The same: it describes the only, and so the last, list of descriptors.
 const SGL_LAST_SEGMENT: u64 = 0x30 << 56;
 
-/// Describes what is mapped to a controller: in the command where that does, else in `list`.
+/// Describes what is mapped to a controller: in the command where that does, else in a `list`.
 ///
 /// [`None`] where it cannot be described, which the limits of the disks and the device exclude.
-pub(crate) fn describe(
+pub(crate) fn describe<'a>(
     mapping: &RequestMapping<'_, Namespace<'_>>,
-    list: List<'_>,
+    list: impl FnOnce() -> Result<List<'a>>,
     page: u64,
     sgl: bool,
 ) -> Option<Data> {
     if let Some(data) = two_prps(mapping.segments(), page) {
         return Some(data);
     }
+    let list = list().ok()?;
     if sgl {
         sgl_descriptors(mapping.segments(), list)
     } else {

@@ -169,7 +169,7 @@ impl<'bound> Controller<'bound> {
 
         loop {
             let late = start.elapsed() > DRAIN;
-            let count: u32 = self.queues.iter().map(|queue| queue.in_flight()).sum();
+            let count: usize = self.queues.iter().map(|queue| queue.in_flight()).sum();
 
             if count == 0 {
                 return;

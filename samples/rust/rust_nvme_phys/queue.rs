@@ -3,7 +3,10 @@
 //! Queue pairs: entries go in, completions come out (NVM Express 1.4, section 4.1).
 
 use kernel::{
-    block::mq::Request,
+    block::mq::{
+        Batch,
+        Request, //
+    },
     device::{
         Bound,
         Device, //
@@ -36,6 +39,7 @@ use kernel::{
         },
         new_spinlock_irq,
         Arc,
+        Place,
         SpinLock,
         SpinLockIrq, //
     }, //
@@ -60,36 +64,52 @@ use crate::{
     }, //
 };
 
-/// Completions that are taken off a queue at once.
-const BATCH: usize = 16;
+type Rq<'bound> = ARef<Request<Namespace<'bound>>>;
 
 /// Words of a tag's list: 512 PRP entries or 256 SGL descriptors, in one page.
 const LIST_WORDS: usize = 512;
 /// Lists that are allocated together.
 const LISTS: usize = 8;
 
-/// A submission queue and its completion queue.
+/// A submission queue.
 ///
-/// The controller reads and writes this memory until it is disabled.
-pub(crate) struct Ring<'bound> {
+/// The controller reads this memory until it is disabled.
+pub(crate) struct Submissions<'bound> {
     bar: Arc<Regs<'bound>>,
     depth: u32,
-    submissions: Coherent<[[u32; 16]]>,
-    completions: Coherent<[[u32; 4]]>,
-    sq_doorbell: usize,
-    cq_doorbell: usize,
+    entries: Coherent<[[u64; 8]]>,
+    doorbell: usize,
     /// Next entry to fill.
     tail: u32,
     /// What the doorbell was told last.
     rung: u32,
+}
+
+/// A completion queue.
+///
+/// The controller writes this memory until it is disabled.
+pub(crate) struct Completions<'bound> {
+    bar: Arc<Regs<'bound>>,
+    depth: u32,
+    entries: Coherent<[[u32; 4]]>,
+    doorbell: usize,
     /// Next completion to look at.
     head: u32,
     /// What the phase bit of a new completion is; it flips with each round.
     phase: bool,
 }
 
-impl<'bound> Ring<'bound> {
-    /// Allocates the pair number `id`, with `depth` entries in each queue.
+/// The entry after `entry`.
+fn next(entry: u32, depth: u32) -> u32 {
+    if entry + 1 < depth {
+        entry + 1
+    } else {
+        0
+    }
+}
+
+impl<'bound> Submissions<'bound> {
+    /// Allocates queue number `id`, with `depth` entries.
     pub(crate) fn new(
         dev: &Device<Bound>,
         bar: Arc<Regs<'bound>>,
@@ -102,78 +122,95 @@ impl<'bound> Ring<'bound> {
         Ok(Self {
             bar,
             depth,
-            submissions: Coherent::zeroed_slice(dev, depth as usize, GFP_KERNEL)?,
-            completions: Coherent::zeroed_slice(dev, depth as usize, GFP_KERNEL)?,
-            sq_doorbell: regs::sq_doorbell(id, caps.doorbell_stride()),
-            cq_doorbell: regs::cq_doorbell(id, caps.doorbell_stride()),
+            entries: Coherent::zeroed_slice(dev, depth as usize, GFP_KERNEL)?,
+            doorbell: regs::sq_doorbell(id, caps.doorbell_stride()),
             tail: 0,
             rung: 0,
-            head: 0,
-            phase: true,
         })
     }
 
-    /// Where the controller finds the submission queue.
-    pub(crate) fn submissions(&self) -> u64 {
-        self.submissions.dma_address()
+    /// Where the controller finds it.
+    pub(crate) fn address(&self) -> u64 {
+        self.entries.dma_address()
     }
 
-    /// Where the controller finds the completion queue.
-    pub(crate) fn completions(&self) -> u64 {
-        self.completions.dma_address()
-    }
-
-    /// Empties the pair, as a new one is. The controller must not reach it.
-    pub(crate) fn reset(&mut self) -> Result {
-        for entry in 0..self.depth as usize {
-            io_project!(self.completions, [try: entry]).copy_write([0; 4]);
-        }
-        self.head = 0;
-        self.phase = true;
+    /// Empties it, as a new one is. The controller must not reach it.
+    pub(crate) fn reset(&mut self) {
         self.tail = 0;
         self.rung = 0;
-        Ok(())
     }
 
     /// Puts `command` in; there is room, as there are fewer commands than entries.
     pub(crate) fn push(&mut self, command: &Command, cid: u16) -> Result {
-        io_project!(self.submissions, [try: self.tail as usize]).copy_write(command.entry(cid));
-        self.tail = self.next(self.tail);
+        let entry = io_project!(self.entries, [try: self.tail as usize]);
+
+        for (i, word) in command.entry(cid).into_iter().enumerate() {
+            io_write!(entry, [try: i], word);
+        }
+        self.tail = next(self.tail, self.depth);
         Ok(())
     }
 
     /// Tells the controller of commands that it was not told of.
+    #[inline]
     pub(crate) fn ring(&mut self) -> Result {
         if self.rung == self.tail {
             return Ok(());
         }
         self.rung = self.tail;
         // The write of a register is ordered after the writes to memory before it.
-        self.bar.try_write32(self.tail, self.sq_doorbell)
+        self.bar.try_write32(self.tail, self.doorbell)
+    }
+}
+
+impl<'bound> Completions<'bound> {
+    /// Allocates queue number `id`, with `depth` entries.
+    pub(crate) fn new(
+        dev: &Device<Bound>,
+        bar: Arc<Regs<'bound>>,
+        caps: &Caps,
+        id: u16,
+        depth: u32,
+    ) -> Result<Self> {
+        // CAST: As of `Submissions`.
+        Ok(Self {
+            bar,
+            depth,
+            entries: Coherent::zeroed_slice(dev, depth as usize, GFP_KERNEL)?,
+            doorbell: regs::cq_doorbell(id, caps.doorbell_stride()),
+            head: 0,
+            phase: true,
+        })
     }
 
-    /// The entry after `entry`.
-    fn next(&self, entry: u32) -> u32 {
-        if entry + 1 < self.depth {
-            entry + 1
-        } else {
-            0
+    /// Where the controller finds it.
+    pub(crate) fn address(&self) -> u64 {
+        self.entries.dma_address()
+    }
+
+    /// Empties it, as a new one is. The controller must not reach it.
+    pub(crate) fn reset(&mut self) -> Result {
+        for entry in 0..self.depth as usize {
+            io_project!(self.entries, [try: entry]).copy_write([0; 4]);
         }
+        self.head = 0;
+        self.phase = true;
+        Ok(())
     }
 
     /// Takes the next completion, where there is a new one.
     pub(crate) fn pop(&mut self) -> Result<Option<Completion>> {
         let head = self.head as usize;
-        let word3 = u32::from_le(io_read!(self.completions, [try: head][try: 3]));
+        let word3 = u32::from_le(io_read!(self.entries, [try: head][try: 3]));
         if (word3 & 1 << 16 != 0) != self.phase {
             return Ok(None);
         }
 
         // The phase bit is written last: the rest must not be read before it.
         dma_mb(Read);
-        let result = u32::from_le(io_read!(self.completions, [try: head][try: 0]));
+        let result = u32::from_le(io_read!(self.entries, [try: head][try: 0]));
 
-        self.head = self.next(self.head);
+        self.head = next(self.head, self.depth);
         self.phase ^= self.head == 0;
         Ok(Some(Completion {
             // CAST: The lower half.
@@ -185,45 +222,80 @@ impl<'bound> Ring<'bound> {
 
     /// Gives the entries of completions that were taken back to the controller.
     pub(crate) fn popped(&mut self) -> Result {
-        self.bar.try_write32(self.head, self.cq_doorbell)
+        self.bar.try_write32(self.head, self.doorbell)
     }
 }
 
-/// A request that the controller has.
-///
-/// Whoever takes it out of its place completes it: nobody else can.
-struct Flight<'bound> {
-    rq: ARef<Request<Namespace<'bound>>>,
-    /// Which submission of the queue it was.
-    serial: u32,
-    /// The controller was asked to abort it.
-    aborted: bool,
-}
-
-/// What the interrupt and those who submit share.
-struct State<'bound> {
-    ring: Ring<'bound>,
-    /// One place for each tag.
-    flights: KVec<Option<Flight<'bound>>>,
-    in_flight: u32,
-    serial: u32,
-}
-
-/// What the data of a tag's request needs.
-///
-/// It belongs to who has the request, so that the lock is always free: it says so to the compiler.
-#[pin_data]
+/// What a request needs while the controller has it, or is about to.
 struct Slot<'bound> {
-    #[pin]
-    held: SpinLock<Held<'bound>>,
-    /// How the controller, or who took the request back, says that it ended.
-    status: Atomic<u32>,
-}
-
-struct Held<'bound> {
     /// There, unless `mapping` is.
     storage: Option<VecStorage>,
+    /// The request, where it has data.
     mapping: Option<RequestMapping<'bound, Namespace<'bound>>>,
+    /// The request, where it has none.
+    bare: Option<Rq<'bound>>,
+}
+
+impl<'bound> Slot<'bound> {
+    /// Lets go of the request, its data unmapped.
+    #[inline]
+    fn empty(&mut self) -> Option<Rq<'bound>> {
+        match self.mapping.take() {
+            Some(mapping) => {
+                let (rq, storage) = mapping.unmap();
+
+                self.storage = Some(storage);
+                Some(rq)
+            }
+            None => self.bare.take(),
+        }
+    }
+}
+
+/// A tag. Its slot goes from hand to hand: who takes it out of its place has it alone, and who
+/// takes a request out of its flight completes it: nobody else can.
+struct Tag<'bound> {
+    /// The slot, where no request is in it.
+    idle: Place<KBox<Slot<'bound>>>,
+    /// The slot, where the controller has its request.
+    flight: Place<KBox<Slot<'bound>>>,
+    /// Which of the tag's submissions that is.
+    serial: Atomic<u32>,
+    /// Which of them the controller was last asked to abort.
+    aborted: Atomic<u32>,
+}
+
+impl<'bound> Tag<'bound> {
+    fn new(storage: VecStorage) -> Result<Self> {
+        let slot = Slot {
+            storage: Some(storage),
+            mapping: None,
+            bare: None,
+        };
+
+        Ok(Self {
+            idle: Place::new(KBox::new(slot, GFP_KERNEL)?),
+            flight: Place::empty(),
+            serial: Atomic::new(0),
+            aborted: Atomic::new(0),
+        })
+    }
+
+    /// Empties its slot, and puts that back.
+    #[inline]
+    fn release(&self, mut slot: KBox<Slot<'bound>>) -> Option<Rq<'bound>> {
+        let rq = slot.empty();
+
+        // Nothing is there: a tag has one slot.
+        self.idle.put(slot);
+        rq
+    }
+
+    /// Takes back the request that the controller has.
+    #[inline]
+    fn land(&self) -> Option<Rq<'bound>> {
+        self.flight.take().and_then(|slot| self.release(slot))
+    }
 }
 
 /// A queue pair for the requests of disks.
@@ -237,14 +309,15 @@ pub(crate) struct Queue<'bound> {
     page_size: u64,
     /// That the controller completes what it does not have was said, since it was enabled.
     complained: Atomic<bool>,
-    /// One for each tag.
-    slots: KVec<Pin<KBox<Slot<'bound>>>>,
+    tags: KVec<Tag<'bound>>,
     lists: KVec<Coherent<[u64]>>,
     /// Where the controller finds the two queues.
-    pub(crate) submissions: u64,
-    pub(crate) completions: u64,
+    pub(crate) sq_address: u64,
+    pub(crate) cq_address: u64,
     #[pin]
-    state: SpinLockIrq<State<'bound>>,
+    submissions: SpinLock<Submissions<'bound>>,
+    #[pin]
+    completions: SpinLockIrq<Completions<'bound>>,
 }
 
 /// What all queues of a controller have in common.
@@ -274,22 +347,21 @@ impl<'bound> Queue<'bound> {
         id: u16,
         shape: Shape,
     ) -> Result<Arc<Self>> {
-        let tags = shape.tags() as usize;
-        let mut slots = KVec::with_capacity(tags, GFP_KERNEL)?;
-        let mut lists = KVec::with_capacity(tags.div_ceil(LISTS), GFP_KERNEL)?;
-        let mut flights = KVec::with_capacity(tags, GFP_KERNEL)?;
+        let count = shape.tags() as usize;
+        let mut tags = KVec::with_capacity(count, GFP_KERNEL)?;
+        let mut lists = KVec::with_capacity(count.div_ceil(LISTS), GFP_KERNEL)?;
 
-        for tag in 0..tags {
+        for tag in 0..count {
             let storage = VecStorage::new(dev, MAX_SEGMENTS, shape.max_transfer, GFP_KERNEL)?;
             if tag % LISTS == 0 {
                 let list = Coherent::zeroed_slice(dev, LISTS * LIST_WORDS, GFP_KERNEL)?;
                 lists.push(list, GFP_KERNEL)?;
             }
-            slots.push(KBox::pin_init(Slot::new(storage), GFP_KERNEL)?, GFP_KERNEL)?;
-            flights.push(None, GFP_KERNEL)?;
+            tags.push(Tag::new(storage)?, GFP_KERNEL)?;
         }
 
-        let ring = Ring::new(dev, bar, caps, id, shape.depth)?;
+        let submissions = Submissions::new(dev, bar.clone(), caps, id, shape.depth)?;
+        let completions = Completions::new(dev, bar, caps, id, shape.depth)?;
         Arc::pin_init(
             pin_init!(Self {
                 dev,
@@ -298,16 +370,12 @@ impl<'bound> Queue<'bound> {
                 sgl: shape.sgl,
                 page_size: caps.page_size() as u64,
                 complained: Atomic::new(false),
-                slots,
+                tags,
                 lists,
-                submissions: ring.submissions(),
-                completions: ring.completions(),
-                state <- new_spinlock_irq!(State {
-                    ring,
-                    flights,
-                    in_flight: 0,
-                    serial: 0,
-                }),
+                sq_address: submissions.address(),
+                cq_address: completions.address(),
+                submissions <- new_spinlock!(submissions),
+                completions <- new_spinlock_irq!(completions),
             }),
             GFP_KERNEL,
         )
@@ -316,7 +384,12 @@ impl<'bound> Queue<'bound> {
     /// Empties the queue. The controller must not reach it.
     pub(crate) fn reset(&self) -> Result {
         self.complained.store(false, Relaxed);
-        self.state.lock().ring.reset()
+        self.submissions.lock().reset();
+        self.completions.lock().reset()
+    }
+
+    fn tag(&self, tag: u32) -> Option<&Tag<'bound>> {
+        self.tags.get(tag as usize)
     }
 
     /// Memory of `tag` for what its command points at.
@@ -333,59 +406,72 @@ impl<'bound> Queue<'bound> {
     ///
     /// # Errors
     ///
-    /// As the block layer knows them, and `rq` goes back to it.
-    pub(crate) fn map(
-        &self,
-        rq: ARef<Request<Namespace<'bound>>>,
-    ) -> Result<(ARef<Request<Namespace<'bound>>>, Data)> {
-        let list = self.list(rq.tag())?;
-        let slot = self.slots.get(rq.tag() as usize).ok_or(EIO)?;
-        let mut held = slot.held.try_lock().ok_or(ENOMEM)?;
-        let storage = held.storage.take().ok_or(ENOMEM)?;
+    /// As the block layer knows them, and `slot` is empty.
+    fn map(&self, slot: &mut Slot<'bound>, rq: Rq<'bound>) -> Result<Data> {
+        let tag = rq.tag();
+        let storage = slot.storage.take().ok_or(ENOMEM)?;
 
         match RequestMapping::new(self.dev, rq, storage) {
             Ok(mapping) => {
-                let data = data::describe(&mapping, list, self.page_size, self.sgl);
-                let rq = mapping.request().into();
+                let data = data::describe(&mapping, || self.list(tag), self.page_size, self.sgl);
 
-                held.mapping = Some(mapping);
-                data.map(|data| (rq, data)).ok_or_else(|| {
-                    held.unmap();
+                // Nothing is there, as the storage was.
+                core::mem::forget(slot.mapping.replace(mapping));
+                data.ok_or_else(|| {
+                    slot.empty();
                     EIO
                 })
             }
             Err(error) => {
                 let (error, (_, storage)) = error.into_parts();
-                held.storage = Some(storage);
+                slot.storage = Some(storage);
                 Err(map_error(error))
             }
         }
     }
 
-    /// Gives `command`, which is for `rq`, to the controller: at once where `now`, else with the
-    /// next one or [`Queue::ring`].
+    /// Gives `command`, which is for `rq`, to the controller, with the data of `rq` where it
+    /// `has_data`: at once where `now`, else with the next one or [`Queue::ring`].
+    ///
+    /// # Errors
+    ///
+    /// As the block layer knows them: `rq` goes back to it, and nobody else has it.
     pub(crate) fn submit(
         &self,
-        rq: ARef<Request<Namespace<'bound>>>,
-        command: &Command,
+        rq: Rq<'bound>,
+        mut command: Command,
+        has_data: bool,
         now: bool,
     ) -> Result {
-        let tag = u16::try_from(rq.tag())?;
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        let place = state.flights.get_mut(usize::from(tag)).ok_or(EIO)?;
+        let cid = u16::try_from(rq.tag())?;
+        let tag = self.tag(cid.into()).ok_or(EIO)?;
+        let mut slot = tag.idle.take().ok_or(ENOMEM)?;
 
-        state.ring.push(command, tag)?;
-        *place = Some(Flight {
-            rq,
-            serial: state.serial,
-            aborted: false,
-        });
-        state.serial = state.serial.wrapping_add(1);
-        state.in_flight += 1;
+        if has_data {
+            match self.map(&mut slot, rq) {
+                Ok(data) => command.data = data,
+                Err(error) => {
+                    tag.idle.put(slot);
+                    return Err(error);
+                }
+            }
+        } else {
+            slot.bare = Some(rq);
+        }
+
+        let mut submissions = self.submissions.lock();
+        if let Err(error) = submissions.push(&command, cid) {
+            drop(submissions);
+            tag.release(slot);
+            return Err(error);
+        }
+        // By who has the slot alone.
+        tag.serial
+            .store(tag.serial.load(Relaxed).wrapping_add(1), Relaxed);
+        tag.flight.put(slot);
         if now {
             // The request is in its place: from now on it fails with a timeout, if it fails.
-            let _ = state.ring.ring();
+            let _ = submissions.ring();
         }
         Ok(())
     }
@@ -393,140 +479,80 @@ impl<'bound> Queue<'bound> {
     /// Tells the controller of commands that it was not told of.
     pub(crate) fn ring(&self) {
         // There is such a doorbell, so that this does not fail.
-        let _ = self.state.lock().ring.ring();
-    }
-
-    /// Unmaps the data of `tag`'s request, where it has any, and tells how it ended.
-    ///
-    /// By who has the request.
-    pub(crate) fn release(&self, tag: u32) -> Status {
-        let Some(slot) = self.slots.get(tag as usize) else {
-            return Status::TAKEN_BACK;
-        };
-
-        if let Some(mut held) = slot.held.try_lock() {
-            held.unmap();
-        }
-        Status::from_raw(slot.status.load(Relaxed))
+        let _ = self.submissions.lock().ring();
     }
 
     /// Completes what the controller has completed; tells whether that was anything.
     pub(crate) fn poll(&self) -> bool {
-        let mut found = 0;
+        // Ended outside of the lock, as it may take long.
+        let mut batch = Batch::new();
 
-        // A controller that completes without end does not keep us here.
-        while found < self.depth as usize {
-            let mut done = [const { None }; BATCH];
-            let taken = self.take(&mut done);
-
-            // Outside of the lock, as it may take long.
-            for rq in done.into_iter().flatten() {
-                Request::complete(rq);
-            }
-            found += taken;
-            if taken < BATCH {
-                break;
-            }
-        }
-        found != 0
+        self.take(&mut batch)
     }
 
-    /// Takes completed requests out of their places; tells how many completions there were.
-    fn take(&self, done: &mut [Option<ARef<Request<Namespace<'bound>>>>]) -> usize {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
+    /// Takes back the requests that the controller has completed, their data unmapped; tells
+    /// whether there were any.
+    fn take(&self, batch: &mut Batch<Namespace<'bound>>) -> bool {
+        let mut completions = self.completions.lock();
         let mut taken = 0;
         let mut unknown = false;
 
-        for place in done {
-            let Ok(Some(completion)) = state.ring.pop() else {
+        // A controller that completes without end does not keep us here.
+        while taken < self.depth {
+            let Ok(Some(completion)) = completions.pop() else {
                 break;
             };
             taken += 1;
-            *place = state.land(completion.cid.into());
-            match self.slots.get(usize::from(completion.cid)) {
-                Some(slot) if place.is_some() => {
-                    slot.status.store(completion.status.raw(), Relaxed);
+            match self.tag(completion.cid.into()).and_then(Tag::land) {
+                Some(rq) => {
+                    rq.set_note(completion.status.raw());
+                    batch.complete(rq, completion.status.is_success());
                 }
                 // It completes what it was not given, or the same thing twice: not believed.
-                _ => unknown = true,
+                None => unknown = true,
             }
         }
         if taken != 0 {
-            let _ = state.ring.popped();
+            let _ = completions.popped();
         }
-        drop(guard);
+        drop(completions);
 
         // Once: in an interrupt's handler nothing may take long.
         if unknown && !self.complained.xchg(true, Relaxed) {
             dev_warn!(self.dev, "queue {}: unknown completion\n", self.id);
         }
-        taken
+        taken != 0
     }
 
     /// Takes back all requests that the controller has, which reaches no memory any more.
-    pub(crate) fn take_back(&self, complete: impl Fn(ARef<Request<Namespace<'bound>>>)) {
-        for (tag, slot) in self.slots.iter().enumerate() {
-            let rq = self.state.lock().land(tag);
-
-            if let Some(rq) = rq {
-                slot.status.store(Status::TAKEN_BACK.raw(), Relaxed);
-                complete(rq);
-            }
+    pub(crate) fn take_back(&self, complete: impl Fn(Rq<'bound>)) {
+        for rq in self.tags.iter().filter_map(Tag::land) {
+            rq.set_note(Status::TAKEN_BACK.raw());
+            complete(rq);
         }
     }
 
     /// How many requests the controller has.
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.state.lock().in_flight
+    pub(crate) fn in_flight(&self) -> usize {
+        let has = |tag: &&Tag<'bound>| !tag.flight.is_empty();
+
+        self.tags.iter().filter(has).count()
     }
 
     /// Which submission the request of `tag` is, where the controller has it.
     pub(crate) fn serial(&self, tag: u32) -> Option<u32> {
-        let state = self.state.lock();
-        let flight = state.flights.get(tag as usize)?.as_ref()?;
+        let tag = self.tag(tag)?;
 
-        Some(flight.serial)
+        (!tag.flight.is_empty()).then(|| tag.serial.load(Relaxed))
     }
 
     /// Notes that submission `serial`, the request of `tag`, is to be aborted; tells whether this
     /// is the first time, or nothing where the controller does not have it any more.
     pub(crate) fn note_abort(&self, tag: u32, serial: u32) -> Option<bool> {
-        let mut state = self.state.lock();
-        let flight = state.flights.get_mut(tag as usize)?.as_mut()?;
-
-        (flight.serial == serial).then(|| !core::mem::replace(&mut flight.aborted, true))
-    }
-}
-
-impl<'bound> State<'bound> {
-    /// Takes the request of `tag` out of its place.
-    fn land(&mut self, tag: usize) -> Option<ARef<Request<Namespace<'bound>>>> {
-        let flight = self.flights.get_mut(tag)?.take()?;
-
-        self.in_flight -= 1;
-        Some(flight.rq)
-    }
-}
-
-impl<'bound> Slot<'bound> {
-    fn new(storage: VecStorage) -> impl PinInit<Self> + use<'bound> {
-        pin_init!(Self {
-            held <- new_spinlock!(Held {
-                storage: Some(storage),
-                mapping: None,
-            }),
-            status: Atomic::new(0),
-        })
-    }
-}
-
-impl Held<'_> {
-    fn unmap(&mut self) {
-        if let Some(mapping) = self.mapping.take() {
-            let (_, storage) = mapping.unmap();
-            self.storage = Some(storage);
+        if self.serial(tag)? != serial {
+            return None;
         }
+        Some(self.tag(tag)?.aborted.xchg(serial, Relaxed) != serial)
     }
 }
 

@@ -101,6 +101,30 @@ impl CpuPhys {
         unsafe { Self::from_raw(ptr::from_mut(value).cast(), len) }
     }
 
+    /// The range that `value` occupies, as of [`from_mut`](Self::from_mut), which needs no proof.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] where `value` has no bytes.
+    ///
+    /// # Safety
+    ///
+    /// `value` is memory of `kmalloc()` or of the page allocator, and not of high memory, or has no
+    /// bytes.
+    #[inline]
+    pub(super) unsafe fn from_linear<T: ?Sized>(value: &mut T) -> Result<Self> {
+        let len = size_of_val(value);
+        if len == 0 {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: By the safety requirements this is an address in the kernel's linear map.
+        let addr = unsafe { bindings::virt_to_phys(ptr::from_mut(value).cast()) };
+
+        // INVARIANT: By the safety requirements it is RAM, and there is a byte of it.
+        Ok(Self(bindings::cpu_phys { addr, len }))
+    }
+
     /// The range of `len` bytes at `addr`.
     ///
     /// # Safety

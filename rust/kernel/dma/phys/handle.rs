@@ -4,8 +4,7 @@
 
 use super::{
     MapError,
-    Route,
-    VecStorage, //
+    Route, //
 };
 use crate::{
     bindings,
@@ -22,7 +21,8 @@ use core::{
     ptr, //
 };
 
-/// What the C core knows a mapping by: `struct dma_phys_map`, or `struct dma_phys_vec`.
+/// What the C core knows a mapping by: `struct dma_phys_map`, or `struct dma_phys_vec` with its
+/// storage.
 pub(super) trait Raw {
     /// Length in bytes.
     fn size(&self) -> usize;
@@ -82,77 +82,6 @@ impl Raw for bindings::dma_phys_map {
     }
 }
 
-/// A vec of the C core, with its storage.
-///
-/// # Invariants
-///
-/// `vec` knows no storage, or all of `storage`, to which nobody else writes.
-pub(super) struct RawVec {
-    vec: bindings::dma_phys_vec,
-    storage: VecStorage,
-}
-
-impl RawVec {
-    /// An empty vec.
-    pub(super) fn new(mut storage: VecStorage) -> Self {
-        let vec = bindings::dma_phys_vec {
-            segments: storage.as_mut_ptr(),
-            room: storage.room(),
-            ..pin_init::zeroed()
-        };
-
-        // INVARIANT: These are the segments of `storage`, which stay where they are when it is
-        // moved.
-        Self { vec, storage }
-    }
-
-    /// For the C core to fill in.
-    #[inline]
-    pub(super) fn as_mut_ptr(&mut self) -> *mut bindings::dma_phys_vec {
-        &raw mut self.vec
-    }
-
-    /// The segments in use.
-    #[inline]
-    pub(super) fn segments(&self) -> &[bindings::dma_phys_segment] {
-        self.storage.first(self.vec.count)
-    }
-
-    pub(super) fn into_storage(self) -> VecStorage {
-        self.storage
-    }
-}
-
-impl Raw for RawVec {
-    #[inline]
-    fn size(&self) -> usize {
-        self.vec.size
-    }
-
-    #[inline]
-    fn route(&self) -> u8 {
-        self.vec.route
-    }
-
-    #[inline]
-    unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int {
-        // SAFETY: By the safety requirements; by the type invariant the storage is there.
-        unsafe { bindings::dma_phys_vec_sync_for_cpu(&raw mut self.vec, offset, len) }
-    }
-
-    #[inline]
-    unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
-        // SAFETY: By the safety requirements; by the type invariant the storage is there.
-        unsafe { bindings::dma_phys_vec_sync_for_device(&raw mut self.vec, offset, len) }
-    }
-
-    #[inline]
-    unsafe fn unmap(&mut self) {
-        // SAFETY: By the safety requirements; by the type invariant the storage is there.
-        unsafe { bindings::dma_phys_vec_unmap(&raw mut self.vec) }
-    }
-}
-
 /// Something that is mapped, until it is dropped.
 ///
 /// The lifetimes in `'bound` and `K` are here, beside the `Drop`, so that they must still be valid
@@ -192,9 +121,12 @@ impl<'bound, R: Raw, K> Handle<'bound, R, K> {
         mut raw: R,
         map: impl FnOnce(*mut bindings::device, &mut R) -> c_int,
     ) -> Result<Self, MapError<R>> {
-        let mapped = to_result(map(dev.as_raw(), &mut raw));
+        let route = match map(dev.as_raw(), &mut raw) {
+            0 => Route::from_raw(raw.route()),
+            errno => Err(Error::from_errno(errno)),
+        };
 
-        match mapped.and_then(|()| Route::from_raw(raw.route())) {
+        match route {
             // INVARIANT: Filled in just now, for `dev`.
             Ok(route) => Ok(Self {
                 raw,

@@ -38,21 +38,25 @@ pub struct MapError<M> {
 }
 
 impl<M> MapError<M> {
+    #[inline]
     pub(super) fn new(error: Error, memory: M) -> Self {
         Self { error, memory }
     }
 
     /// Why the memory could not be mapped.
+    #[inline]
     pub fn error(&self) -> Error {
         self.error
     }
 
     /// Gives the memory back.
+    #[inline]
     pub fn into_memory(self) -> M {
         self.memory
     }
 
     /// Gives back the memory, and why it could not be mapped.
+    #[inline]
     pub fn into_parts(self) -> (Error, M) {
         (self.error, self.memory)
     }

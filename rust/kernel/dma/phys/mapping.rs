@@ -183,11 +183,12 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// assert_eq!(error.into_memory()[63], 1);
     /// # Ok::<(), Error>(())
     /// ```
+    #[inline]
     pub fn new(dev: &'bound Device<Bound>, mut memory: M) -> Result<Self, MapError<M>>
     where
         M: Memory,
     {
-        let range = CpuPhys::from_mut(&mut *memory);
+        let range = memory.range();
 
         // SAFETY: These are the bytes of `memory`. A mapping that is forgotten forgets it too,
         // which by the safety requirements of `Memory` leaks it. So by these as well does nobody
@@ -205,6 +206,7 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// - `range` is what it dereferences to, and is allocated;
     /// - nobody writes there who does not borrow `memory`, or reads there unless `D` is
     ///   [`ToDevice`](super::ToDevice).
+    #[inline]
     pub(super) unsafe fn map(
         dev: &'bound Device<Bound>,
         memory: M,
@@ -326,6 +328,7 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// # assert_eq!(*answer, [1u8; 64]);
     /// # Ok::<(), Error>(())
     /// ```
+    #[inline]
     pub fn unmap(self) -> M {
         let Self { handle, kind, .. } = self;
         drop(handle);

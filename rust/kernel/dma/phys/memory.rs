@@ -2,6 +2,7 @@
 
 //! Memory that a mapping can own.
 
+use super::CpuPhys;
 use crate::{
     prelude::*,
     transmute::{
@@ -25,6 +26,7 @@ use core::ops::DerefMut;
 ///
 /// - [`Deref`](core::ops::Deref) and [`DerefMut`] return the same address and the same size each
 ///   time, before and after the move;
+/// - [`range`](Self::range) is of these bytes;
 /// - the memory there is allocated, also after the value has been forgotten;
 /// - nobody reads or writes it who does not borrow the value.
 ///
@@ -54,16 +56,38 @@ use core::ops::DerefMut;
     message = "`{Self}` is not memory that a DMA mapping can own",
     note = "use a `KBox`, a `KVec` or a `PageBytes` of elements that are `AsBytes + FromBytes`"
 )]
-pub unsafe trait Memory: DerefMut<Target: AsBytes + FromBytes> {}
+pub unsafe trait Memory: DerefMut<Target: AsBytes + FromBytes> {
+    /// The range that it dereferences to.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] where it has no bytes, or is not in the kernel's linear map.
+    #[inline]
+    fn range(&mut self) -> Result<CpuPhys> {
+        CpuPhys::from_mut(&mut **self)
+    }
+}
 
 // SAFETY: A `KBox` points to an allocation of its own that moves, shrinks and ends only with the
 // box; a forgotten box leaks it. `T` shares no byte of itself, as it has no interior mutability.
-unsafe impl<T: AsBytes + FromBytes> Memory for KBox<T> {}
+unsafe impl<T: AsBytes + FromBytes> Memory for KBox<T> {
+    #[inline]
+    fn range(&mut self) -> Result<CpuPhys> {
+        // SAFETY: It is memory of `kmalloc()`, or has no bytes.
+        unsafe { CpuPhys::from_linear(&mut **self) }
+    }
+}
 
 // SAFETY: A `KVec` points to an allocation of its own that moves or ends only in a call on the
 // vector, or with it; a forgotten vector leaks it. So do its elements, of which there are as many
 // as the vector's length. `T` shares no byte of itself, as it has no interior mutability.
-unsafe impl<T: AsBytes + FromBytes> Memory for KVec<T> {}
+unsafe impl<T: AsBytes + FromBytes> Memory for KVec<T> {
+    #[inline]
+    fn range(&mut self) -> Result<CpuPhys> {
+        // SAFETY: It is memory of `kmalloc()`, or has no bytes.
+        unsafe { CpuPhys::from_linear(&mut **self) }
+    }
+}
 
 mod private {
     pub trait Sealed {}

@@ -121,14 +121,20 @@ impl DerefMut for PageBytes {
 // SAFETY: The address is that of the page, wherever the `PageBytes` is, and the size that of any
 // page. The page is freed when the `PageBytes` is dropped, and leaks when it is forgotten. By the
 // type invariant nobody else reads or writes it.
-unsafe impl Memory for PageBytes {}
+unsafe impl Memory for PageBytes {
+    #[inline]
+    fn range(&mut self) -> Result<CpuPhys> {
+        // SAFETY: By the type invariant it is a page in the linear map.
+        unsafe { CpuPhys::from_linear(&mut **self) }
+    }
+}
 
 // SAFETY: A `KVec` owns its elements, which change only in a call on the vector. The address of a
 // page is the same wherever its `PageBytes` is; it is freed with that, and leaks when the vector is
 // forgotten. By the type invariant nobody else reads or writes it.
 unsafe impl VecMemory for KVec<PageBytes> {
     fn ranges(&mut self) -> impl Iterator<Item = Result<CpuPhys>> {
-        self.iter_mut().map(|page| CpuPhys::from_mut(&mut **page))
+        self.iter_mut().map(Memory::range)
     }
 }
 

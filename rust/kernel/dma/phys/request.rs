@@ -3,10 +3,7 @@
 //! Block requests made reachable for a device.
 
 use super::{
-    handle::{
-        Handle,
-        RawVec, //
-    },
+    handle::Handle,
     vec_mapping::segments,
     MapError,
     Route,
@@ -98,7 +95,7 @@ use core::ptr;
 /// ```
 pub struct RequestMapping<'bound, T: Operations> {
     // Dropped first: the data is unmapped before the request is given away.
-    handle: Handle<'bound, RawVec, ()>,
+    handle: Handle<'bound, VecStorage, ()>,
     rq: ARef<Request<T>>,
 }
 
@@ -138,7 +135,7 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
         // takes the last `ARef`, and one is dropped or given away after the handle only. Nobody has
         // access to its pages through it.
         let handle = unsafe {
-            Handle::new(dev, RawVec::new(storage), |dev, vec| {
+            Handle::new(dev, storage, |dev, vec| {
                 bindings::dma_phys_vec_map_request(dev, raw, 0, vec.as_mut_ptr())
             })
         };
@@ -147,8 +144,8 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
             // INVARIANT: Mapped just now.
             Ok(handle) => Ok(Self { handle, rq }),
             Err(error) => {
-                let (error, vec) = error.into_parts();
-                Err(MapError::new(error, (rq, vec.into_storage())))
+                let (error, storage) = error.into_parts();
+                Err(MapError::new(error, (rq, storage)))
             }
         }
     }
@@ -186,6 +183,6 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
     pub fn unmap(self) -> (ARef<Request<T>>, VecStorage) {
         let Self { handle, rq } = self;
 
-        (rq, handle.unmap().into_storage())
+        (rq, handle.unmap())
     }
 }

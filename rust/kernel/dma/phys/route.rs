@@ -59,6 +59,7 @@ impl Route {
     }
 
     /// The route in a handle, [`EINVAL`] where it is none.
+    #[inline]
     pub(super) fn from_raw(route: u8) -> Result<Self> {
         match bindings::dma_phys_route::from(route) {
             bindings::dma_phys_route_DMA_PHYS_DIRECT => Ok(Self::Direct),

@@ -4,13 +4,9 @@
 
 use super::{
     guard::bytes_of,
-    handle::{
-        Handle,
-        RawVec, //
-    },
+    handle::Handle,
     Cpu,
     CpuGuard,
-    CpuPhys,
     Direction,
     Kind,
     MapError,
@@ -74,7 +70,7 @@ use core::{
 /// ```
 pub struct VecMapping<'bound, K: Kind, D: Direction> {
     // Dropped first: the ranges are unmapped before their memory is freed.
-    pub(super) handle: Handle<'bound, RawVec, K>,
+    pub(super) handle: Handle<'bound, VecStorage, K>,
     pub(super) kind: K,
     _direction: PhantomData<D>,
 }
@@ -102,7 +98,9 @@ impl<K: Kind, D: Direction> VecMapping<'_, K, D> {
 }
 
 #[inline]
-pub(super) fn segments(vec: &RawVec) -> impl ExactSizeIterator<Item = (DmaAddress, usize)> + '_ {
+pub(super) fn segments(
+    vec: &VecStorage,
+) -> impl ExactSizeIterator<Item = (DmaAddress, usize)> + '_ {
     vec.segments()
         .iter()
         .map(|segment| (segment.addr, segment.len))
@@ -153,27 +151,64 @@ impl<'bound, M, D: Direction> VecMapping<'bound, Cpu<M>, D> {
     where
         M: VecMemory,
     {
-        match Self::map(dev, &mut memory, flags) {
-            // INVARIANT: The handle maps the ranges of `memory`. By the safety requirements of
-            // `VecMemory` they stay where they are when it is moved.
-            Ok(handle) => Ok(Self {
-                handle,
-                kind: Cpu(memory),
-                _direction: PhantomData,
+        match Self::storage(dev, &mut memory, flags) {
+            Ok(storage) => Self::map(dev, memory, storage).map_err(|error| {
+                let (error, (memory, _)) = error.into_parts();
+                MapError::new(error, memory)
             }),
             Err(error) => Err(MapError::new(error, memory)),
         }
     }
 
-    fn map(
+    /// As [`new`](Self::new), with storage of the caller's, which
+    /// [`unmap_in`](Self::unmap_in) gives back.
+    ///
+    /// Who maps again and again allocates nothing more, once the storage has had as many ranges.
+    ///
+    /// # Errors
+    ///
+    /// As of [`new`](Self::new), and [`ENOSPC`] where `storage` is too small.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::dma::phys::{Cpu, FromDevice, VecMapping, VecStorage};
+    /// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
+    /// # let owner = TestDevice::new(c"rust_phys_doc_vec_in", DmaMask::new::<64>())?;
+    /// # let dev = owner.device();
+    ///
+    /// let mut line = VVec::from_elem(0u16, 640, GFP_KERNEL)?;
+    /// let mut storage = VecStorage::new(dev, 1, 1280, GFP_KERNEL)?;
+    ///
+    /// for _ in 0..480 {
+    ///     let map = VecMapping::<Cpu<_>, FromDevice>::new_in(dev, line, storage, GFP_KERNEL)?;
+    ///     // The device writes there, and says so.
+    ///     (line, storage) = map.unmap_in();
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    pub fn new_in(
         dev: &'bound Device<Bound>,
-        memory: &mut M,
+        mut memory: M,
+        mut storage: VecStorage,
         flags: Flags,
-    ) -> Result<Handle<'bound, RawVec, Cpu<M>>>
+    ) -> Result<Self, MapError<(M, VecStorage)>>
     where
         M: VecMemory,
     {
-        let mut ranges = KVVec::<CpuPhys>::new();
+        match storage.set_ranges(memory.ranges(), flags) {
+            Ok(()) => Self::map(dev, memory, storage),
+            Err(error) => Err(MapError::new(error, (memory, storage))),
+        }
+    }
+
+    /// Storage that has the ranges of `memory`.
+    fn storage(dev: &'bound Device<Bound>, memory: &mut M, flags: Flags) -> Result<VecStorage>
+    where
+        M: VecMemory,
+    {
+        let mut ranges = KVVec::new();
         let mut size = 0usize;
         for range in memory.ranges() {
             let range = range?;
@@ -181,25 +216,51 @@ impl<'bound, M, D: Direction> VecMapping<'bound, Cpu<M>, D> {
             size = size.checked_add(range.len()).ok_or(EINVAL)?;
             ranges.push(range, flags)?;
         }
-        let storage = VecStorage::new(dev, ranges.len(), size, flags)?;
+        Ok(VecStorage::with_ranges(dev, ranges, size, flags)?)
+    }
 
-        // SAFETY: The ranges were proved; a `CpuPhys` is a transparent `struct cpu_phys`. The only
-        // caller puts handle and memory into one `VecMapping`, which drops the handle first and
-        // lends the memory in a `CpuGuard` only. A mapping that is forgotten forgets the memory
-        // too, which by the safety requirements of `VecMemory` leaks it.
+    /// Maps the ranges that `storage` has, which are those of `memory`.
+    #[inline]
+    fn map(
+        dev: &'bound Device<Bound>,
+        memory: M,
+        storage: VecStorage,
+    ) -> Result<Self, MapError<(M, VecStorage)>>
+    where
+        M: VecMemory,
+    {
+        // SAFETY: The ranges were proved; a `CpuPhys` is a transparent `struct cpu_phys`. Handle
+        // and memory are put into one `VecMapping`, which drops the handle first and lends the
+        // memory in a `CpuGuard` only. A mapping that is forgotten forgets the memory too, which by
+        // the safety requirements of `VecMemory` leaks it.
         let handle = unsafe {
-            Handle::new(dev, RawVec::new(storage), |dev, vec| {
+            Handle::new(dev, storage, |dev, storage| {
+                let (vec, ranges) = storage.parts();
+
                 bindings::dma_phys_vec_map_cpu(
                     dev,
                     ranges.as_ptr().cast(),
                     ranges.len(),
                     D::DIRECTION.into(),
                     0,
-                    vec.as_mut_ptr(),
+                    vec,
                 )
             })
         };
-        Ok(handle?)
+
+        match handle {
+            // INVARIANT: The handle maps the ranges of `memory`. By the safety requirements of
+            // `VecMemory` they stay where they are when it is moved.
+            Ok(handle) => Ok(Self {
+                handle,
+                kind: Cpu(memory),
+                _direction: PhantomData,
+            }),
+            Err(error) => {
+                let (error, storage) = error.into_parts();
+                Err(MapError::new(error, (memory, storage)))
+            }
+        }
     }
 
     /// Unmaps the memory, and gives it back.
@@ -208,9 +269,19 @@ impl<'bound, M, D: Direction> VecMapping<'bound, Cpu<M>, D> {
     ///
     /// See [`VecMapping::new`].
     pub fn unmap(self) -> M {
+        self.unmap_in().0
+    }
+
+    /// Unmaps the memory, and gives it and the storage back.
+    ///
+    /// # Examples
+    ///
+    /// See [`VecMapping::new_in`].
+    #[inline]
+    pub fn unmap_in(self) -> (M, VecStorage) {
         let Self { handle, kind, .. } = self;
-        drop(handle);
-        kind.0
+
+        (kind.0, handle.unmap())
     }
 }
 
@@ -308,7 +379,7 @@ impl<'bound, 'peer, D: Direction> VecMapping<'bound, Mmio<'peer>, D> {
         // SAFETY: The ranges were proved; an `MmioPhys` is a transparent `struct mmio_phys`. The C
         // core holds the peer for as long as they are mapped.
         let handle = unsafe {
-            Handle::new(dev, RawVec::new(storage), |dev, vec| {
+            Handle::new(dev, storage, |dev, vec| {
                 bindings::dma_phys_vec_map_mmio(
                     dev,
                     ranges.as_ptr().cast(),

@@ -5,6 +5,7 @@
 use super::*;
 use crate::{
     block::mq::{
+        Batch,
         Command,
         Request,
         Timeout,
@@ -22,6 +23,7 @@ use crate::{
         delay::fsleep,
         Delta, //
     },
+    types::Opaque,
     workqueue, //
 };
 
@@ -60,6 +62,8 @@ struct Seen {
     tag: u32,
     queue: u32,
     tries: u32,
+    /// No other comes with it.
+    is_last: bool,
 }
 
 #[derive(Default)]
@@ -74,6 +78,8 @@ struct Log {
     after_timeouts: Option<(usize, Result)>,
     /// How many times a request that had another reference was not given back.
     kept: usize,
+    /// How many times it was told that no other comes with those that it has.
+    commits: usize,
     dropped: bool,
 }
 
@@ -119,7 +125,7 @@ impl Drop for Queue {
 
 struct Scripted;
 
-fn seen(rq: &Request<Scripted>) -> Seen {
+fn seen(rq: &Request<Scripted>, is_last: bool) -> Seen {
     Seen {
         command: rq.command(),
         fua: rq.fua(),
@@ -128,6 +134,7 @@ fn seen(rq: &Request<Scripted>) -> Seen {
         tag: rq.tag(),
         queue: rq.queue_index(),
         tries: rq.tries(),
+        is_last,
     }
 }
 
@@ -144,11 +151,11 @@ fn is_kept(rq: ARef<Request<Scripted>>) -> bool {
 impl Operations for Scripted {
     type QueueData = KBox<Queue>;
 
-    fn queue_rq(queue: &Queue, rq: ARef<Request<Self>>, _is_last: bool) -> Result {
+    fn queue_rq(queue: &Queue, rq: ARef<Request<Self>>, is_last: bool) -> Result {
         assert!(ptr::eq(rq.queue_data(), queue));
 
         let mut log = queue.0.log.lock();
-        log.seen.push(seen(&rq), GFP_ATOMIC)?;
+        log.seen.push(seen(&rq, is_last), GFP_ATOMIC)?;
         let step = log.steps.pop().unwrap_or(Step::End(Ok(())));
 
         match step {
@@ -189,7 +196,9 @@ impl Operations for Scripted {
         }
     }
 
-    fn commit_rqs(_queue: &Queue) {}
+    fn commit_rqs(queue: &Queue) {
+        queue.0.log.lock().commits += 1;
+    }
 
     fn complete(rq: ARef<Request<Self>>) {
         let result = to_result(rq.queue_data().0.result.load(Relaxed));
@@ -388,6 +397,76 @@ impl Background {
     }
 }
 
+/// A read of a page that is submitted with others, and waited for later.
+#[pin_data]
+struct Read {
+    bio: Opaque<bindings::bio>,
+    vec: Opaque<bindings::bio_vec>,
+    _page: KVec<u8>,
+    #[pin]
+    done: Completion,
+}
+
+impl Read {
+    fn new(part: Part, sector: u64) -> Result<Arc<Self>> {
+        let mut page = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
+        let addr = page.as_mut_ptr().cast();
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                bio: Opaque::uninit(),
+                vec: Opaque::uninit(),
+                _page: page,
+                done <- Completion::new(),
+            }),
+            GFP_KERNEL,
+        )?;
+        let bio = this.bio.get();
+
+        // SAFETY: The disk is there as long as a test uses it, and the rest as long as `this`,
+        // which nobody else has.
+        unsafe {
+            let op = bindings::req_op_REQ_OP_READ;
+            bindings::bio_init(bio, part.0, this.vec.get(), 1, op);
+            bindings::bio_add_virt_nofail(bio, addr, PAGE_SIZE as u32);
+            (*bio).bi_iter.bi_sector = sector;
+            (*bio).bi_private = Arc::as_ptr(&this).cast_mut().cast();
+            (*bio).bi_end_io = Some(Self::ended);
+        }
+        Ok(this)
+    }
+
+    /// # Safety
+    ///
+    /// `bio` is that of a `Read` which is waited for.
+    unsafe extern "C" fn ended(bio: *mut bindings::bio) {
+        // SAFETY: By the safety requirements.
+        let this = unsafe { &*(*bio).bi_private.cast::<Self>() };
+
+        this.done.complete_all();
+    }
+
+    /// Submits them at once, and waits for all; tells how many failed.
+    fn together(reads: &[Arc<Self>]) -> usize {
+        let mut plug = pin_init::zeroed();
+
+        // SAFETY: The plug is ours, and gone when this returns. Each of them is submitted once, and
+        // stays until it was done.
+        unsafe {
+            bindings::blk_start_plug(&raw mut plug);
+            for read in reads {
+                bindings::submit_bio(read.bio.get());
+            }
+            bindings::blk_finish_plug(&raw mut plug);
+        }
+        for read in reads {
+            read.done.wait_for_completion();
+        }
+        // SAFETY: It is done.
+        let failed = |read: &&Arc<Self>| unsafe { (*read.bio.get()).bi_status } != 0;
+        reads.iter().filter(failed).count()
+    }
+}
+
 /// The disk as a program has it that has opened its file.
 struct Opened(*mut bindings::file);
 
@@ -543,6 +622,99 @@ mod suite {
         assert_eq!(bench.part().write(), Ok(()));
         assert_eq!(bench.state.log.lock().kept, 1);
         Ok(())
+    }
+
+    #[test]
+    fn many_requests_come_at_once() -> Result {
+        let faux = faux(c"rust_disk_plug")?;
+        let bench = Bench::new(&faux)?;
+        let reads = || -> Result<[Arc<Read>; 3]> {
+            Ok([
+                Read::new(bench.part(), 0)?,
+                Read::new(bench.part(), 64)?,
+                Read::new(bench.part(), 128)?,
+            ])
+        };
+
+        bench.script(&[])?;
+        assert_eq!(Read::together(&reads()?), 0);
+        {
+            let log = bench.state.log.lock();
+            let [first, second, third] = log.seen[..] else {
+                panic!("{:?}", &log.seen[..]);
+            };
+            assert_eq!(first.is_last, first.queue != second.queue);
+            assert_eq!(second.is_last, second.queue != third.queue);
+            assert!(third.is_last);
+            assert_eq!(log.commits, 0);
+        }
+
+        // One that is refused for now comes again, and the others do not wait for it.
+        bench.script(&[Step::End(Ok(())), Step::Fail(ENOMEM)])?;
+        assert_eq!(Read::together(&reads()?), 0);
+        {
+            let log = bench.state.log.lock();
+            let sectors = log.seen.iter().map(|seen| seen.sector);
+            assert!(sectors.eq([0, 64, 128, 64]));
+        }
+
+        // Where it is the last one the driver is told that it was. An error reaches the submitter
+        // when it comes alone.
+        let steps = [
+            Step::End(Ok(())),
+            Step::End(Ok(())),
+            Step::Fail(ENOMEM),
+            Step::Fail(ENOSPC),
+        ];
+        bench.script(&steps)?;
+        bench.state.log.lock().commits = 0;
+        assert_eq!(Read::together(&reads()?), 1);
+        assert_eq!(bench.state.log.lock().seen.len(), 4);
+        assert!(bench.state.log.lock().commits >= 1);
+        Ok(())
+    }
+
+    #[test]
+    fn batch_completes_all() -> Result {
+        let faux = faux(c"rust_disk_batch")?;
+        let bench = Bench::new(&faux)?;
+
+        for (good, result) in [(true, Ok(())), (false, Ok(())), (false, Err(ENOSPC))] {
+            bench.script(&[Step::Hold; 3])?;
+            let writes = [
+                Background::write(bench.part())?,
+                Background::write(bench.part())?,
+                Background::write(bench.part())?,
+            ];
+            bench.state.wait_until(|log| log.held.len() == 3);
+            let errno = result.map_or_else(Error::to_errno, |()| 0);
+            bench.state.result.store(errno, Relaxed);
+
+            let mut batch = Batch::new();
+            while let Some(rq) = bench.state.take_held() {
+                batch.complete(rq, good);
+            }
+            drop(batch);
+            for write in writes {
+                assert_eq!(write.wait(), result);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn note_stays_with_the_request() -> Result {
+        let faux = faux(c"rust_disk_note")?;
+        let bench = Bench::new(&faux)?;
+
+        bench.script(&[Step::Hold])?;
+        let write = Background::write(bench.part())?;
+        bench.state.wait_until(|log| log.held.len() == 1);
+        let rq = bench.state.take_held().ok_or(ENOENT)?;
+        rq.set_note(0x4711);
+        assert_eq!(rq.clone().note(), 0x4711);
+        assert!(Request::end(rq, Ok(())).is_ok());
+        write.wait()
     }
 
     #[test]

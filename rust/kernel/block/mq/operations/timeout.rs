@@ -18,6 +18,8 @@ use crate::{
 };
 use core::marker::PhantomData;
 
+const OK: bindings::blk_status_t = bindings::BLK_STS_OK as bindings::blk_status_t;
+
 /// What a driver did about a request that did not end in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
@@ -44,7 +46,8 @@ pub trait TimeoutOperations: Operations {
     fn timeout(queue_data: ForeignBorrowed<'_, Self::QueueData>, queue: u32, tag: u32) -> Timeout;
 }
 
-/// As [`OperationsVTable`], for drivers that are asked about timeouts.
+/// As [`OperationsVTable`], for drivers that are asked about timeouts. They are given many requests
+/// at once where there are.
 pub(crate) struct TimeoutVTable<T: TimeoutOperations>(PhantomData<T>);
 
 impl<T: TimeoutOperations> TimeoutVTable<T> {
@@ -54,12 +57,12 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
     /// # Safety
     ///
     /// As for `OperationsVTable::queue_rq_callback()`.
+    // All that a driver does with a request is in it: once, for one and for many.
+    #[inline(never)]
     unsafe extern "C" fn queue_rq_callback(
         hctx: *mut bindings::blk_mq_hw_ctx,
         bd: *const bindings::blk_mq_queue_data,
     ) -> bindings::blk_status_t {
-        const OK: bindings::blk_status_t = bindings::BLK_STS_OK as bindings::blk_status_t;
-
         // SAFETY: By the safety requirements, which are the same. The memory of a request stays as
         // long as its hardware queue, which is in use.
         let request = unsafe { &*(*bd).rq.cast::<Request<T>>() };
@@ -74,6 +77,41 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
         match refcount.cmpxchg(1, 0, Relaxed) {
             Ok(_) => status,
             Err(_) => OK,
+        }
+    }
+
+    /// The driver is given one after the other, and told which is the last of its hardware queue.
+    /// What it refuses comes again by itself, when the block layer does what the error says.
+    ///
+    /// # Safety
+    ///
+    /// This is called by blk-mq alone, with requests that have tags, of one queue of `T`. For each
+    /// of them the safety requirements of `queue_rq_callback()` hold.
+    unsafe extern "C" fn queue_rqs_callback(rqs: *mut bindings::rq_list) {
+        // SAFETY: By the safety requirements the requests of the list are valid.
+        let pop = || unsafe { bindings::rq_list_pop(rqs) };
+        let mut next = pop();
+
+        while !next.is_null() {
+            let rq = next;
+            next = pop();
+
+            // SAFETY: As above; and a request with a tag has a hardware queue.
+            let hctx = unsafe { (*rq).mq_hctx };
+            // SAFETY: As above.
+            let last = next.is_null() || unsafe { (*next).mq_hctx } != hctx;
+            let bd = bindings::blk_mq_queue_data { rq, last };
+
+            // SAFETY: By the safety requirements.
+            if unsafe { Self::queue_rq_callback(hctx, &bd) } == OK {
+                continue;
+            }
+            // SAFETY: The driver has refused it, so that nothing refers to it.
+            unsafe { bindings::blk_mq_requeue_request(rq, true) };
+            if last {
+                // SAFETY: The hardware queue is valid, and its queue is one of `T`.
+                unsafe { OperationsVTable::<T>::commit_rqs_callback(hctx) };
+            }
         }
     }
 
@@ -127,6 +165,7 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
 
     const VTABLE: bindings::blk_mq_ops = bindings::blk_mq_ops {
         queue_rq: Some(Self::queue_rq_callback),
+        queue_rqs: Some(Self::queue_rqs_callback),
         timeout: Some(Self::timeout_callback),
         map_queues: Some(Self::map_queues_callback),
         ..OperationsVTable::<T>::VTABLE

@@ -149,6 +149,19 @@ impl<T: Operations> Request<T> {
         Ok(())
     }
 
+    /// Keeps a word with the request, for who completes it: see [`note()`](Self::note).
+    #[inline]
+    pub fn set_note(&self, note: u32) {
+        self.wrapper_ref().note.store(note, Relaxed);
+    }
+
+    /// What was last kept with [`set_note()`](Self::set_note), such as what the device said of it;
+    /// else any number.
+    #[inline]
+    pub fn note(&self) -> u32 {
+        self.wrapper_ref().note.load(Relaxed)
+    }
+
     /// How often it was given back with [`requeue()`](Self::requeue).
     #[inline]
     pub fn tries(&self) -> u32 {

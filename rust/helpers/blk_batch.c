@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/blk-mq.h>
+
+__rust_helper bool
+rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *iob,
+				bool is_error,
+				void (*complete)(struct io_comp_batch *iob))
+{
+	return blk_mq_add_to_batch(rq, iob, is_error, complete);
+}
+
+__rust_helper void rust_helper_rq_list_add_tail(struct rq_list *list,
+						struct request *rq)
+{
+	rq_list_add_tail(list, rq);
+}
+
+__rust_helper struct request *rust_helper_rq_list_pop(struct rq_list *list)
+{
+	return rq_list_pop(list);
+}
