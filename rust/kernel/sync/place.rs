@@ -13,6 +13,7 @@ use crate::{
     types::ForeignOwnable, //
 };
 use core::{
+    cell::Cell,
     marker::PhantomData,
     ptr, //
 };
@@ -25,7 +26,7 @@ use core::{
 /// # Invariants
 ///
 /// The pointer is null, or came from [`ForeignOwnable::into_foreign`] of a `P`, and was not taken
-/// since.
+/// since. It is of this very `P`: a place is invariant in it, as anyone who sees it can put one in.
 ///
 /// # Examples
 ///
@@ -47,7 +48,7 @@ use core::{
 /// ```
 pub struct Place<P: ForeignOwnable> {
     raw: Atomic<*mut c_void>,
-    _owns: PhantomData<P>,
+    _owns: PhantomData<Cell<P>>,
 }
 
 // SAFETY: A place that is sent to another thread sends what is in it.

@@ -69,7 +69,8 @@ impl<T: Operations> Batch<T> {
     /// Completes `rq`, as [`Request::complete`] does, but not before this is dropped.
     ///
     /// One that is `good` is ended as a success, together with others: where that can be,
-    /// [`Operations::complete`] is not called for it.
+    /// [`Operations::complete`] is not called for it. One to which someone else refers is completed
+    /// at once.
     #[inline]
     pub fn complete(&mut self, rq: ARef<Request<T>>, good: bool) {
         let raw = ARef::into_raw(rq).cast::<bindings::request>().as_ptr();
@@ -82,9 +83,25 @@ impl<T: Operations> Batch<T> {
         if good && self.end(raw) {
             return;
         }
+        if Self::references(raw) > 2 {
+            // SAFETY: The reference was made raw above. Who has another could put the request into
+            // a second list: so it comes into none.
+            T::complete(unsafe { Request::aref_from_raw(raw) });
+            return;
+        }
         // INVARIANT: Its reference is the one that was made raw above.
-        // SAFETY: It is valid and in no list, as it is not the block layer's.
+        // SAFETY: It is valid, and in no list: nobody else has a reference with which to put it
+        // into one.
         unsafe { bindings::rq_list_add_tail(&raw mut self.rest, raw) };
+    }
+
+    /// How many refer to a request that is being completed, the block layer counted.
+    #[inline]
+    fn references(raw: *mut bindings::request) -> i32 {
+        // SAFETY: The caller has a reference.
+        let request = unsafe { &*raw.cast::<Request<T>>() };
+
+        request.wrapper_ref().refcount().as_atomic().load(Relaxed)
     }
 
     /// Ends a request that is being completed, where nothing refers to it but `raw`.
