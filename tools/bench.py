@@ -169,8 +169,8 @@ What typed maps cost
 What it takes to map and unmap memory for a device, with typed maps
 (Documentation/core-api/dma-phys.rst) and with the raw DMA API: instructions, on
 virtual machines that count them. They do not depend on the host, and repeat
-within one in a hundred. What caches, TLBs and a real IOMMU cost they do not
-tell.
+within one in a hundred, or within four where unmapping is put off to a timer.
+What caches, TLBs and a real IOMMU cost they do not tell.
 
 {taken}
 
