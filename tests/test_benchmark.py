@@ -71,10 +71,11 @@ class Boot:
             found[line] = guest.ask(f"echo {line} >{run} && cat {run}")
         found["held"] = guest.ask("live_maps").out
 
-        # Some seconds, and it is taken away meanwhile.
-        guest.sh(f"echo typed_map loops=10000 >{run}")
+        # Some seconds, and it is taken away meanwhile. Each of them is one
+        # without preemption: not so long that RCU would complain.
+        guest.sh(f"echo typed_map loops=100 >{run}")
         ns = int(result(guest.sh(f"cat {run}"))["ns"])
-        loops = min(4 * 10 ** 9 * 10000 // ns, 10 ** 7)
+        loops = min(4 * 10 ** 9 * 100 // ns, 10 ** 7)
         guest.sh(f"later run 'echo typed_map loops={loops} >{run}'")
         guest.sh("usleep 300000; [ ! -e /tmp/run.code ]")
         found["away"] = guest.sh(f"unbind {device}; driver {device}")

@@ -860,7 +860,7 @@ static __always_inline bool tile_request(struct dma_phys_tiles *tiles,
 	struct bio *bio;
 
 	/* Of other operations the bios may have a size, and no vectors. */
-	if (unlikely(req_op(rq) > REQ_OP_WRITE) ||
+	if (unlikely(req_op(rq) != REQ_OP_READ && req_op(rq) != REQ_OP_WRITE) ||
 	    unlikely(rq->rq_flags & RQF_SPECIAL_PAYLOAD))
 		return false;
 	__rq_for_each_bio(bio, rq)
