@@ -73,9 +73,9 @@ class Boot:
 
         # Some seconds, and it is taken away meanwhile. Each of them is one
         # without preemption: not so long that RCU would complain.
-        guest.sh(f"echo typed_map loops=100 >{run}")
+        guest.sh(f"echo typed_map loops=1000 >{run}")
         ns = int(result(guest.sh(f"cat {run}"))["ns"])
-        loops = min(4 * 10 ** 9 * 100 // ns, 10 ** 7)
+        loops = min(4 * 10 ** 9 * 1000 // ns, 10 ** 7)
         guest.sh(f"later run 'echo typed_map loops={loops} >{run}'")
         guest.sh("usleep 300000; [ ! -e /tmp/run.code ]")
         found["away"] = guest.sh(f"unbind {device}; driver {device}")
