@@ -89,7 +89,7 @@ def result(line):
     return dict(word.split("=") for word in line.split())
 
 
-BOOTS = [Boot("base", "direct"), Boot("debug", "intel-lazy"),
+BOOTS = [Boot("base", "direct"), Boot("debug", "intel-lazy", long=True),
          Boot("debug", "bounce", long=True), Boot("debug", "direct", long=True)]
 boots = pytest.mark.parametrize("boot", BOOTS, ids=str)
 drivers = pytest.mark.parametrize("driver", DRIVERS, ids=["C", "Rust"])
