@@ -20,10 +20,10 @@ struct seq_file;
 
 /* In dma_phys_map.flags, beside the caller's: @undo is a bounce slot. */
 #define DMA_PHYS_BOUNCED	BIT(7)
-/* Nothing has to be undone. */
-#define DMA_PHYS_PLAIN		BIT(5)
 /* In dma_phys_vec.flags: under an IOMMU, each piece has an IOVA of its own. */
 #define DMA_PHYS_APART		BIT(6)
+/* In both: nothing has to be undone. */
+#define DMA_PHYS_PLAIN		BIT(5)
 
 /**
  * struct dma_phys_way - how a device reaches device memory

@@ -91,6 +91,21 @@ static __always_inline void fill(struct dma_phys_map *map, struct device *dev,
 	map->id = 0;
 }
 
+/* Everyone is told how it went; where it went well the handle is the caller's. */
+static int finish(struct dma_phys_map *new, phys_addr_t phys, int err,
+		  struct dma_phys_map *map, unsigned long caller)
+{
+	trace_dma_phys_map(new, phys, err);
+	if (dma_phys_debug_on())
+		dma_phys_debug_map(new, phys, err, caller);
+	if (err)
+		return err;
+
+	tell_mapped(new, phys);
+	*map = *new;
+	return 0;
+}
+
 static noinline int map_cpu_routed(struct device *dev,
 				   const struct cpu_phys *range,
 				   enum dma_data_direction dir, u32 flags,
@@ -113,15 +128,7 @@ static noinline int map_cpu_routed(struct device *dev,
 	new.flags = flags;
 
 	err = dma_phys_route_cpu(&new, range->addr);
-	trace_dma_phys_map(&new, range->addr, err);
-	if (dma_phys_debug_on())
-		dma_phys_debug_map(&new, range->addr, err, caller);
-	if (err)
-		return err;
-
-	tell_mapped(&new, range->addr);
-	*map = new;
-	return 0;
+	return finish(&new, range->addr, err, map, caller);
 }
 
 static noinline int map_cpu_iommu(struct device *dev,
@@ -248,15 +255,7 @@ int dma_phys_map_mmio(struct device *dev, const struct mmio_phys *range,
 	new.flags = flags;
 
 	err = dma_phys_route_mmio(&new, range->addr, range->peer);
-	trace_dma_phys_map(&new, range->addr, err);
-	if (dma_phys_debug_on())
-		dma_phys_debug_map(&new, range->addr, err, _RET_IP_);
-	if (err)
-		return err;
-
-	tell_mapped(&new, range->addr);
-	*map = new;
-	return 0;
+	return finish(&new, range->addr, err, map, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_map_mmio);
 

@@ -508,11 +508,12 @@ static int iommu_cpu(struct dma_phys_map *map, phys_addr_t phys)
 
 static int iommu_mmio(struct dma_phys_map *map, phys_addr_t phys)
 {
-	size_t granule = iommu_granule(iommu_get_dma_domain(map->dev));
+	struct iommu_domain *domain = iommu_get_dma_domain(map->dev);
 
 	map->route = DMA_PHYS_IOMMU;
 	/* Nothing can bounce, and the whole granule would be exposed. */
-	if (untrusted(map->dev) && (phys | map->size) & (granule - 1))
+	if (untrusted(map->dev) &&
+	    (phys | map->size) & (iommu_granule(domain) - 1))
 		return -EOPNOTSUPP;
 
 	return iommu_link(map, phys);
@@ -527,7 +528,7 @@ bool dma_phys_iommu_quick(struct device *dev, phys_addr_t phys, size_t len,
 {
 	if (!phys || !dma_phys_range_ok(phys, len) ||
 	    len >= DMA_IOVA_USE_SWIOTLB || !dev_is_dma_coherent(dev) ||
-	    dma_get_min_align_mask(dev) || dma_phys_may_fail())
+	    dma_get_min_align_mask(dev))
 		return false;
 
 	*addr = iommu_dma_map_phys(dev, phys, len, dir,
