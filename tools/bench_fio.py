@@ -36,10 +36,6 @@ MORE = JOBS["many"] - JOBS["few"]
 DISK = ["-blockdev", "null-co,node-name=null,size=1073741824,read-zeroes=on,"
                      "latency-ns=50000"]
 
-# The kernel measures the processor's own timer in a loop that is slow here, on a busy
-# host distrusts it, and takes another one: have it take that one always.
-ONE_TIMER = "nolapic_timer"
-
 # All I/Os of a batch are submitted with one call, and waited for with one.
 GLOBAL = """\
 [global]
@@ -109,7 +105,7 @@ class Measured:
 
 def machine(kernel, icount, name="drivers"):
     """One processor, one controller."""
-    return vm.VM(kernel, MACHINE, name=name, append=ONE_TIMER, qmp=True,
+    return vm.VM(kernel, MACHINE, name=name, append=vm.ONE_TIMER, qmp=True,
                  programs=True, icount=icount, cpus=1, devices=[
                      *DISK, "-device", "nvme,id=nvme0,serial=null,"
                                        f"{MACHINE.slots[0]}",

@@ -31,10 +31,6 @@ METHODS = {
 TYPED = ("typed_map", "typed_virt", "typed_vec", "typed_locked")
 # What a lock that all processors share would look like, beside those that have none.
 LOCKED = "typed_locked"
-# The kernel measures the processor's own timer in a loop that is slow here, on a busy
-# host distrusts it, and takes another one: have it take that one always.
-ONE_TIMER = "nolapic_timer"
-
 # The device that maps is edu, where peers are measured an NVMe controller, and
 # another lends its CMB.
 EDU = "0x1234 0x11e8"
@@ -178,7 +174,7 @@ class Boot:
         with tempfile.TemporaryDirectory() as directory, \
                 vm.VM(kernel, vm.MACHINES[self.machine], cpus=self.cpus,
                       devices=self._devices(directory), accel=self.accel,
-                      append=ONE_TIMER if self.cpus == 1 else "",
+                      append=vm.ONE_TIMER if self.cpus == 1 else "",
                       icount=self.accel == "icount",
                       name=f"bench-{self}") as guest:
             rows = list(self._rows(guest))

@@ -296,6 +296,10 @@ QUIET_CLOCKS = "tsc=reliable no_timer_check"
 # One nanosecond of the guest's time is one instruction, of all its processors
 # together. While they idle its clock goes with the host's.
 COUNTED = ["-accel", "tcg", "-icount", "shift=0,sleep=on"]
+# For a counted machine with one processor: the kernel measures the timer of the
+# processor in a loop that is slow there, on a busy host distrusts it, and takes
+# another one. Have it take that one always.
+ONE_TIMER = "nolapic_timer"
 
 
 # Seconds that a guest may take for one command. The kernel that reports needs
