@@ -153,7 +153,7 @@ class Boot:
         """{step, or "boot": "" or how it failed}, and the log's complaints"""
         machine = MACHINES[self.machine]
         guest = vm.VM(kernel, machine, devices=vm.edu(machine), qmp=True,
-                      name=f"peers-{self}")
+                      turns=True, name=f"peers-{self}")
         found = {}
         at = "boot"
         try:

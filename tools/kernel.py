@@ -16,6 +16,7 @@ what changed and nothing else.
     kernel.py base -- COMMAND     become COMMAND; until it ends, nobody rebuilds
 """
 
+import bisect
 import contextlib
 import dataclasses
 import fcntl
@@ -444,6 +445,18 @@ class Kernel:
         """The module files, in the order in which make lists them."""
         listed = (self.build / "modules.order").read_text().split()
         return [(self.build / name).with_suffix(".ko") for name in listed]
+
+    def symbol(self, address):
+        """Which function that is, and how far in; modules have no names here."""
+        lines = (self.build / "System.map").read_text().splitlines()
+        symbols = sorted((int(at, 16), name)
+                         for at, kind, name in map(str.split, lines)
+                         if kind in "tT")
+        number = bisect.bisect(symbols, address, key=lambda symbol: symbol[0])
+        if not 0 < number < len(symbols):
+            return hex(address)
+        at, name = symbols[number - 1]
+        return f"{name}+{address - at:#x}"
 
     @property
     def pristine(self):

@@ -94,7 +94,8 @@ enum dma_phys_route {
  * @dev: the device, NULL where the handle maps nothing
  * @addr: where the device finds the first byte
  * @size: length in bytes
- * @undo: for the core: physical address (CPU) or peer (MMIO)
+ * @undo: for the core: physical address (CPU), where unmap needs it, or peer
+ *	(MMIO)
  * @dir: enum dma_data_direction
  * @kind: enum dma_phys_kind
  * @route: enum dma_phys_route

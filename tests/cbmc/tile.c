@@ -30,9 +30,10 @@ int main(void)
 {
 	struct dma_phys_limits limits = any_small_limits();
 	struct dma_phys_segment segments[ROOM], expected[ROOM];
+	size_t room = nondet_u8(), count = 0;
 	struct dma_phys_tiles tiles = {
 		.segments = segments,
-		.room = nondet_u8(),
+		.at = segments,
 		.limits = &limits,
 		.easy = dma_phys_easy(&limits),
 		.end = END,
@@ -41,10 +42,10 @@ int main(void)
 	struct dma_phys_run run, ahead = {};
 	struct ranges ranges = {};
 	bool tiled = true, good = true, fits = true;
-	size_t count = 0;
 	u64 size = 0;
 
-	assume(tiles.room <= ROOM);
+	assume(room <= ROOM);
+	tiles.stop = segments + room;
 	for (int i = 0; i < RANGES; i++) {
 		u64 addr = nondet_u8(), len = nondet_u8();
 
@@ -57,14 +58,14 @@ int main(void)
 
 	while (good && fits &&
 	       dma_phys_next_run(&run, &ahead, next_range, &ranges))
-		fits = dma_phys_append(expected, &count, tiles.room, &limits,
+		fits = dma_phys_append(expected, &count, room, &limits,
 				       run.addr, run.len);
 
 	prove(tiled == (good && fits));
 	if (!tiled)
 		return 0;
 	prove(tiles.size == size);
-	prove(tiles.count == count);
+	prove(tiles.at == segments + count);
 	for (size_t i = 0; i < ROOM; i++)
 		prove(i >= count || (segments[i].addr == expected[i].addr &&
 				     segments[i].len == expected[i].len));

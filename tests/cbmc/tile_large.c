@@ -8,7 +8,8 @@ int main(void)
 	struct dma_phys_segment segment = {};
 	struct dma_phys_tiles tiles = {
 		.segments = &segment,
-		.room = 1,
+		.at = &segment,
+		.stop = &segment + 1,
 		.limits = &limits,
 		.easy = (u64)-1,
 		.end = nondet_u64(),
@@ -23,5 +24,5 @@ int main(void)
 	if (good)
 		prove(tiles.size == size + len && tiles.next > addr &&
 		      tiles.next - addr == len && segment.addr == addr &&
-		      segment.len == len);
+		      segment.len == len && tiles.at == tiles.stop);
 }

@@ -41,7 +41,7 @@ TRACE_DEFINE_ENUM(DMA_PHYS_BUS);
 		{ DMA_PHYS_OPS, "ops" },		\
 		{ DMA_PHYS_BUS, "bus" })
 
-TRACE_EVENT(dma_phys_map,
+DECLARE_EVENT_CLASS(dma_phys_map,
 	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys, int err),
 	TP_ARGS(map, phys, err),
 
@@ -76,35 +76,19 @@ TRACE_EVENT(dma_phys_map,
 		  __entry->addr, __entry->flags, __entry->err)
 );
 
-TRACE_EVENT(dma_phys_unmap,
-	TP_PROTO(const struct dma_phys_map *map, bool undone),
-	TP_ARGS(map, undone),
+DEFINE_EVENT(dma_phys_map, dma_phys_map,
+	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys, int err),
+	TP_ARGS(map, phys, err)
+);
 
-	TP_STRUCT__entry(
-		__string(device, dev_name(map->dev))
-		__field(u64, addr)
-		__field(u64, size)
-		__field(u8, dir)
-		__field(u8, kind)
-		__field(u8, route)
-		__field(bool, undone)
-	),
-
-	TP_fast_assign(
-		__assign_str(device);
-		__entry->addr = map->addr;
-		__entry->size = map->size;
-		__entry->dir = map->dir;
-		__entry->kind = map->kind;
-		__entry->route = map->route;
-		__entry->undone = undone;
-	),
-
-	TP_printk("%s %s %s route=%s addr=%llx size=%llu%s",
+DEFINE_EVENT_PRINT(dma_phys_map, dma_phys_unmap,
+	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys, int err),
+	TP_ARGS(map, phys, err),
+	TP_printk("%s %s %s route=%s addr=%llx size=%llu err=%d",
 		  __get_str(device), show_dma_phys_kind(__entry->kind),
 		  show_dma_phys_dir(__entry->dir),
 		  show_dma_phys_route(__entry->route), __entry->addr,
-		  __entry->size, __entry->undone ? "" : " refused")
+		  __entry->size, __entry->err)
 );
 
 TRACE_EVENT(dma_phys_sync,

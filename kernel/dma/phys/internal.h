@@ -15,6 +15,7 @@
 
 struct dma_phys_peer;
 struct fault_attr;
+struct iommu_domain;
 struct page;
 struct seq_file;
 
@@ -24,6 +25,8 @@ struct seq_file;
 #define DMA_PHYS_APART		BIT(6)
 /* In both: nothing has to be undone. */
 #define DMA_PHYS_PLAIN		BIT(5)
+/* In dma_phys_map.flags: only an IOMMU's page table; and nothing to sync. */
+#define DMA_PHYS_QUICK		BIT(4)
 
 /**
  * struct dma_phys_way - how a device reaches device memory
@@ -38,14 +41,33 @@ struct dma_phys_way {
 	u64 bus_offset;
 };
 
-/* Many runs of addresses at one IOVA. */
+/**
+ * struct dma_phys_link - many runs of addresses at one IOVA
+ * @state: the IOVA
+ * @linked: bytes that are linked
+ * @domain: the device's
+ * @mask: address bits within a granule of the domain
+ * @prot: who may do what there
+ */
 struct dma_phys_link {
 	struct dma_iova_state state;
 	size_t linked;
+	struct iommu_domain *domain;
+	size_t mask;
+	unsigned long prot;
 };
 
 /* Attributes that dma-debug, tracing and legacy ops know a map by. */
-unsigned long dma_phys_attrs(const struct dma_phys_map *map);
+static inline unsigned long dma_phys_attrs(const struct dma_phys_map *map)
+{
+	unsigned long attrs = 0;
+
+	if (map->kind == DMA_PHYS_MMIO)
+		attrs |= DMA_ATTR_MMIO;
+	if (map->flags & DMA_PHYS_MANUAL_SYNC)
+		attrs |= DMA_ATTR_SKIP_CPU_SYNC;
+	return attrs;
+}
 
 /*
  * Reach a range of map->size bytes at @phys: choose the route, do what it
@@ -56,14 +78,6 @@ int dma_phys_route_cpu(struct dma_phys_map *map, phys_addr_t phys);
 int dma_phys_route_mmio(struct dma_phys_map *map, phys_addr_t phys, u32 peer);
 int dma_phys_route_via(struct dma_phys_map *map, phys_addr_t phys,
 		       const struct dma_phys_way *way);
-
-/*
- * The kernel's own short way through an IOMMU, for memory that needs no slot and
- * no cache maintenance. It does not say why it fails: false, and nothing done.
- * The arguments were checked, but for the range.
- */
-bool dma_phys_iommu_quick(struct device *dev, phys_addr_t phys, size_t len,
-			  enum dma_data_direction dir, dma_addr_t *addr);
 
 /* The CPU has an address, or can make one, for every byte of this memory. */
 bool dma_phys_in_direct_map(phys_addr_t phys, size_t len);

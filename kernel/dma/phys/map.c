@@ -39,9 +39,15 @@ static int check(struct device *dev, phys_addr_t addr, size_t len,
 	return dma_phys_check(dev, dir, flags);
 }
 
-static void tell_mapped(const struct dma_phys_map *map, phys_addr_t phys)
+/* Everyone who watches is told how it went. */
+static noinline int tell_mapped(const struct dma_phys_map *map,
+				phys_addr_t phys, int err)
 {
 	unsigned long attrs = dma_phys_attrs(map);
+
+	trace_dma_phys_map(map, phys, err);
+	if (err)
+		return err;
 
 	if (map->kind == DMA_PHYS_CPU)
 		kmsan_handle_dma(phys, map->size, map->dir);
@@ -51,6 +57,7 @@ static void tell_mapped(const struct dma_phys_map *map, phys_addr_t phys)
 			   attrs);
 	/* The error was checked: nobody else ever sees the sentinel. */
 	debug_dma_mapping_error(map->dev, map->addr);
+	return 0;
 }
 
 static void tell_unmapped(const struct dma_phys_map *map)
@@ -67,43 +74,16 @@ static bool quick_watched(void)
 	       trace_dma_phys_map_enabled() || trace_dma_map_phys_enabled();
 }
 
-static noinline int tell_quick(const struct dma_phys_map *map)
-{
-	trace_dma_phys_map(map, map->undo, 0);
-	tell_mapped(map, map->undo);
-	return 0;
-}
-
-/* An empty handle becomes one of memory at @phys. */
-static __always_inline void fill(struct dma_phys_map *map, struct device *dev,
-				 phys_addr_t phys, dma_addr_t addr, size_t len,
-				 enum dma_data_direction dir,
-				 enum dma_phys_route route, u32 flags)
-{
-	map->dev = dev;
-	map->addr = addr;
-	map->size = len;
-	map->undo = phys;
-	map->dir = dir;
-	map->kind = DMA_PHYS_CPU;
-	map->route = route;
-	map->flags = flags;
-	map->id = 0;
-}
-
-/* Everyone is told how it went; where it went well the handle is the caller's. */
+/* Where it went well, the handle is the caller's. */
 static int finish(struct dma_phys_map *new, phys_addr_t phys, int err,
 		  struct dma_phys_map *map, unsigned long caller)
 {
-	trace_dma_phys_map(new, phys, err);
 	if (dma_phys_debug_on())
 		dma_phys_debug_map(new, phys, err, caller);
-	if (err)
-		return err;
-
-	tell_mapped(new, phys);
-	*map = *new;
-	return 0;
+	err = tell_mapped(new, phys, err);
+	if (!err)
+		*map = *new;
+	return err;
 }
 
 static noinline int map_cpu_routed(struct device *dev,
@@ -139,13 +119,54 @@ static noinline int map_cpu_iommu(struct device *dev,
 {
 	phys_addr_t phys = range->addr;
 	size_t len = range->len;
-	dma_addr_t addr;
 
-	if (unlikely(!dma_phys_iommu_quick(dev, phys, len, dir, &addr)))
+	if (unlikely(map->dev) || !dma_phys_plain_flags(flags) ||
+	    !dma_phys_quick_range(dev, phys, len))
 		return map_cpu_routed(dev, range, dir, flags, map, caller);
 
-	fill(map, dev, phys, addr, len, dir, DMA_PHYS_IOMMU, flags);
-	return quick_watched() ? tell_quick(map) : 0;
+	/* Written first: what the handle keeps need not be kept elsewhere. */
+	map->size = len;
+	map->undo = phys;
+	dma_phys_plain_tail(map, dir, DMA_PHYS_IOMMU, flags | DMA_PHYS_QUICK);
+	map->addr = dma_phys_quick_map(dev, phys, len, dir);
+	if (unlikely(map->addr == DMA_MAPPING_ERROR)) {
+		dir = map->dir;
+		flags = map->flags & ~DMA_PHYS_QUICK;
+		*map = (struct dma_phys_map){};
+		return map_cpu_routed(dev, range, dir, flags, map, caller);
+	}
+	map->dev = dev;
+	return quick_watched() ? tell_mapped(map, map->undo, 0) : 0;
+}
+
+/* Nothing will be undone, so that nothing is noted for it. */
+static __always_inline int map_cpu_plain(struct device *dev, u64 addr, u64 len,
+					 enum dma_data_direction dir, u32 flags,
+					 struct dma_phys_map *map)
+{
+	map->dev = dev;
+	map->addr = addr;
+	map->size = len;
+	dma_phys_plain_tail(map, dir, DMA_PHYS_DIRECT,
+			    flags | DMA_PHYS_PLAIN);
+	return quick_watched() ? tell_mapped(map, addr, 0) : 0;
+}
+
+/* With flags, or where the bus reaches less than the device's mask. */
+static noinline int map_cpu_limited(struct device *dev,
+				    const struct cpu_phys *range,
+				    enum dma_data_direction dir, u32 flags,
+				    struct dma_phys_map *map,
+				    unsigned long caller)
+{
+	u64 last;
+
+	if (map->dev || !dma_phys_plain_flags(flags) ||
+	    dma_phys_plain_bus(dev) ||
+	    !dma_phys_last(range->addr, range->len, &last) ||
+	    last >= dma_phys_plain_end(dev))
+		return map_cpu_routed(dev, range, dir, flags, map, caller);
+	return map_cpu_plain(dev, range->addr, range->len, dir, flags, map);
 }
 
 /**
@@ -182,24 +203,26 @@ int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 		     enum dma_data_direction dir, u32 flags,
 		     struct dma_phys_map *map)
 {
-	phys_addr_t phys;
-	size_t len;
+	u64 addr, len, last;
 
-	if (unlikely(!range) || unlikely(!map) || unlikely(map->dev) ||
-	    unlikely(!dma_phys_plain_use(dev, dir, flags)))
+	if (unlikely(!range) || unlikely(!map) ||
+	    unlikely(!dma_phys_plain_use(dev, dir)))
 		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
-
-	phys = range->addr;
-	len = range->len;
 	if (use_dma_iommu(dev))
 		return map_cpu_iommu(dev, range, dir, flags, map, _RET_IP_);
-	if (unlikely(!dma_phys_plain_device(dev)) ||
-	    unlikely(!dma_phys_plain_range(dev, phys, len)))
-		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
 
-	fill(map, dev, phys, phys, len, dir, DMA_PHYS_DIRECT,
-	     flags | DMA_PHYS_PLAIN);
-	return quick_watched() ? tell_quick(map) : 0;
+	addr = range->addr;
+	len = range->len;
+	if (unlikely(!dma_phys_plain_device(dev)) ||
+	    unlikely(!dma_phys_last(addr, len, &last)) ||
+	    unlikely(last >= *dev->dma_mask))
+		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
+	/* None of them is the rule: they are asked together. */
+	if (unlikely((uintptr_t)map->dev | dma_phys_plain_bus(dev) |
+		     dev->bus_dma_limit | flags))
+		return map_cpu_limited(dev, range, dir, flags, map, _RET_IP_);
+
+	return map_cpu_plain(dev, addr, len, dir, 0, map);
 }
 EXPORT_SYMBOL_GPL(dma_phys_map_cpu);
 
@@ -284,7 +307,8 @@ int dma_phys_sync_for_cpu(struct dma_phys_map *map, size_t offset, size_t len)
 	if (map->kind == DMA_PHYS_MMIO)
 		return 0;
 
-	dma_phys_route_sync_for_cpu(map, offset, len);
+	if (!(map->flags & (DMA_PHYS_PLAIN | DMA_PHYS_QUICK)))
+		dma_phys_route_sync_for_cpu(map, offset, len);
 	trace_dma_phys_sync(map, offset, len, true);
 	trace_dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
 				      map->dir);
@@ -314,7 +338,8 @@ int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
 	if (map->kind == DMA_PHYS_MMIO)
 		return 0;
 
-	dma_phys_route_sync_for_device(map, offset, len);
+	if (!(map->flags & (DMA_PHYS_PLAIN | DMA_PHYS_QUICK)))
+		dma_phys_route_sync_for_device(map, offset, len);
 	trace_dma_phys_sync(map, offset, len, false);
 	trace_dma_sync_single_for_device(map->dev, map->addr + offset, len,
 					 map->dir);
@@ -334,15 +359,25 @@ static noinline void unmap_told(struct dma_phys_map *map, unsigned long caller)
 {
 	bool undone;
 
+	if (!map->dev)
+		return;
 	if (dma_phys_debug_unmap(map->id, caller)) {
 		undone = map->flags & DMA_PHYS_PLAIN ||
 			 dma_phys_route_undo(map);
-		trace_dma_phys_unmap(map, undone);
+		trace_dma_phys_unmap(map, 0, undone ? 0 : -ENODEV);
 		if (undone)
 			tell_unmapped(map);
 		dma_phys_debug_unmapped(map->id, undone);
 	}
 	*map = (struct dma_phys_map){};
+}
+
+static noinline void unmap_quick(struct dma_phys_map *map, unsigned long caller)
+{
+	if (likely(dma_phys_quick_unmap(map)))
+		*map = (struct dma_phys_map){};
+	else
+		unmap_told(map, caller);
 }
 
 /**
@@ -358,11 +393,14 @@ static noinline void unmap_told(struct dma_phys_map *map, unsigned long caller)
  */
 void dma_phys_unmap(struct dma_phys_map *map)
 {
-	if (unlikely(!map) || unlikely(!map->dev))
+	if (unlikely(!map))
 		return;
 
 	if (likely(map->flags & DMA_PHYS_PLAIN) && !unmap_watched())
-		*map = (struct dma_phys_map){};
+		/* It has noted nothing in @undo. */
+		*map = (struct dma_phys_map){ .undo = map->undo };
+	else if (likely(map->flags & DMA_PHYS_QUICK) && !unmap_watched())
+		unmap_quick(map, _RET_IP_);
 	else
 		unmap_told(map, _RET_IP_);
 }

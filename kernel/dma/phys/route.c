@@ -18,17 +18,6 @@
 
 #include "internal.h"
 
-unsigned long dma_phys_attrs(const struct dma_phys_map *map)
-{
-	unsigned long attrs = 0;
-
-	if (map->kind == DMA_PHYS_MMIO)
-		attrs |= DMA_ATTR_MMIO;
-	if (map->flags & DMA_PHYS_MANUAL_SYNC)
-		attrs |= DMA_ATTR_SKIP_CPU_SYNC;
-	return attrs;
-}
-
 static enum dma_phys_route route_of(struct device *dev,
 				    const struct dma_map_ops *ops)
 {
@@ -103,10 +92,11 @@ static void cache_for_cpu(const struct dma_phys_map *map, phys_addr_t phys,
 	arch_sync_dma_for_cpu_all();
 }
 
-static void cache_at_map(const struct dma_phys_map *map, phys_addr_t phys)
+static void cache_at_map(const struct dma_phys_map *map, phys_addr_t phys,
+			 size_t len)
 {
 	if (!(map->flags & DMA_PHYS_MANUAL_SYNC))
-		cache_for_device(map, phys, map->size);
+		cache_for_device(map, phys, len);
 }
 
 static void cache_at_unmap(const struct dma_phys_map *map)
@@ -191,7 +181,7 @@ struct dma_phys_limits dma_phys_slot_limits(struct device *dev)
 	};
 }
 
-static void slot_put(struct dma_phys_map *map, unsigned long attrs)
+static noinline void slot_put(struct dma_phys_map *map, unsigned long attrs)
 {
 	swiotlb_tbl_unmap_single(map->dev, map->undo, map->size, map->dir,
 				 attrs);
@@ -218,7 +208,7 @@ static int bounce_cpu(struct dma_phys_map *map, phys_addr_t phys)
 		return -ERANGE;
 	}
 
-	cache_at_map(map, map->undo);
+	cache_at_map(map, map->undo, map->size);
 	return 0;
 }
 
@@ -243,7 +233,7 @@ static int direct_cpu(struct dma_phys_map *map, phys_addr_t phys)
 
 	map->addr = addr;
 	map->undo = phys;
-	cache_at_map(map, phys);
+	cache_at_map(map, phys, map->size);
 	return 0;
 }
 
@@ -336,70 +326,70 @@ int dma_phys_link_start(struct dma_phys_map *map, phys_addr_t phys,
 	struct device *dev = map->dev;
 	struct iommu_domain *domain = iommu_get_dma_domain(dev);
 
-	if (dma_get_min_align_mask(dev) >= iommu_granule(domain))
+	link->linked = 0;
+	link->domain = domain;
+	link->mask = iommu_granule(domain) - 1;
+	link->prot = iommu_prot(map);
+
+	if (dma_get_min_align_mask(dev) > link->mask)
 		return -EOPNOTSUPP;
 	if (map->size > iommu_limit(dev, domain))
 		return -E2BIG;
 	if (dma_phys_fail() ||
 	    !dma_iova_try_alloc(dev, &link->state, phys, map->size))
 		return -EAGAIN;
-
-	link->linked = 0;
 	return 0;
 }
 
 /* A run goes on where the last one ended, in granules that are its own. */
 static bool link_fits(const struct dma_phys_map *map,
 		      const struct dma_phys_link *link, phys_addr_t phys,
-		      size_t len, size_t granule)
+		      size_t len)
 {
 	dma_addr_t addr = link->state.addr + link->linked;
 	u64 astray = link->linked ? addr | phys : addr ^ phys;
 
 	return len && dma_phys_within(link->linked, len, map->size) &&
-	       !(astray & (granule - 1));
+	       !(astray & link->mask);
 }
 
 int dma_phys_link_run(struct dma_phys_map *map, struct dma_phys_link *link,
 		      phys_addr_t phys, size_t len)
 {
-	struct iommu_domain *domain = iommu_get_dma_domain(map->dev);
-	size_t granule = iommu_granule(domain);
-	size_t pad = phys & (granule - 1);
+	size_t pad = phys & link->mask;
 	int err;
 
 	/* Address 0 cannot be told from «nothing is mapped» at unmap. */
-	if (!phys || !link_fits(map, link, phys, len, granule))
+	if (!phys || !link_fits(map, link, phys, len))
 		return -EINVAL;
 
 	err = cache_check(map, phys, len);
 	if (err)
 		return err;
-	if (!(map->flags & DMA_PHYS_MANUAL_SYNC))
-		cache_for_device(map, phys, len);
+	cache_at_map(map, phys, len);
 	err = dma_phys_fail() ? -ENOMEM :
-	      iommu_map_nosync(domain, link->state.addr + link->linked - pad,
-			       phys - pad, ALIGN(len + pad, granule),
-			       iommu_prot(map), GFP_ATOMIC);
+	      iommu_map_nosync(link->domain,
+			       link->state.addr + link->linked - pad,
+			       phys - pad, ALIGN(len + pad, link->mask + 1),
+			       link->prot, GFP_ATOMIC);
 	if (err)
 		return iommu_errno(err);
 	link->linked += len;
 	return 0;
 }
 
-/* The granules that hold the first @len bytes at the link's IOVA. */
-static void link_span(const struct dma_phys_link *link, size_t granule,
-		      size_t len, dma_addr_t *start, size_t *size)
+/* The granules that hold what is linked. */
+static void link_span(const struct dma_phys_link *link, dma_addr_t *start,
+		      size_t *size)
 {
-	size_t pad = link->state.addr & (granule - 1);
+	size_t pad = link->state.addr & link->mask;
 
 	*start = link->state.addr - pad;
-	*size = ALIGN(len + pad, granule);
+	*size = ALIGN(link->linked + pad, link->mask + 1);
 }
 
 int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link)
 {
-	struct iommu_domain *domain = iommu_get_dma_domain(map->dev);
 	dma_addr_t start;
 	size_t size;
 	int err;
@@ -408,8 +398,9 @@ int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link)
 	if (link->linked != map->size)
 		return -EINVAL;
 
-	link_span(link, iommu_granule(domain), link->linked, &start, &size);
-	err = dma_phys_fail() ? -ENOMEM : iommu_sync_map(domain, start, size);
+	link_span(link, &start, &size);
+	err = dma_phys_fail() ? -ENOMEM :
+	      iommu_sync_map(link->domain, start, size);
 	if (err)
 		return iommu_errno(err);
 
@@ -420,16 +411,15 @@ int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link)
 
 void dma_phys_link_undo(struct dma_phys_map *map, struct dma_phys_link *link)
 {
-	struct iommu_domain *domain = iommu_get_dma_domain(map->dev);
 	dma_addr_t start;
 	size_t size;
 
 	if (!dma_use_iova(&link->state))
 		return;
 
-	link_span(link, iommu_granule(domain), link->linked, &start, &size);
+	link_span(link, &start, &size);
 	if (link->linked)
-		iommu_unmap(domain, start, size);
+		iommu_unmap(link->domain, start, size);
 	dma_iova_free(map->dev, &link->state);
 	*link = (struct dma_phys_link){};
 }
@@ -519,23 +509,6 @@ static int iommu_mmio(struct dma_phys_map *map, phys_addr_t phys)
 	return iommu_link(map, phys);
 }
 
-/*
- * The attribute keeps it away from bounce slots: it then fails where the range
- * needs one, and looks for none when it fails.
- */
-bool dma_phys_iommu_quick(struct device *dev, phys_addr_t phys, size_t len,
-			  enum dma_data_direction dir, dma_addr_t *addr)
-{
-	if (!phys || !dma_phys_range_ok(phys, len) ||
-	    len >= DMA_IOVA_USE_SWIOTLB || !dev_is_dma_coherent(dev) ||
-	    dma_get_min_align_mask(dev))
-		return false;
-
-	*addr = iommu_dma_map_phys(dev, phys, len, dir,
-				   DMA_ATTR_REQUIRE_COHERENT);
-	return *addr != DMA_MAPPING_ERROR;
-}
-
 phys_addr_t dma_phys_route_phys(const struct dma_phys_map *map)
 {
 	if (!use_dma_iommu(map->dev))
@@ -582,12 +555,6 @@ static int iommu_mmio(struct dma_phys_map *map, phys_addr_t phys)
 }
 
 static bool iommu_undo(struct dma_phys_map *map)
-{
-	return false;
-}
-
-bool dma_phys_iommu_quick(struct device *dev, phys_addr_t phys, size_t len,
-			  enum dma_data_direction dir, dma_addr_t *addr)
 {
 	return false;
 }

@@ -148,24 +148,23 @@ static inline bool dma_phys_append(struct dma_phys_segment *segments,
 /**
  * struct dma_phys_tiles - ranges becoming segments, one by one
  * @segments: storage
- * @room: segments that it holds
+ * @at: the segment that comes next
+ * @stop: where the storage ends
  * @limits: what the device asks of a segment
  * @easy: dma_phys_easy() of the limits
  * @end: all ranges lie before this address
- * @count: segments in use
  * @size: length of all segments
- * @first: first byte of the last segment
- * @next: the byte after it, ~0 where there is none: no range begins there
+ * @next: the byte after the last segment, ~0 where there is none: no range
+ *	begins there
  */
 struct dma_phys_tiles {
 	struct dma_phys_segment *segments;
-	u64 room;
+	struct dma_phys_segment *at;
+	struct dma_phys_segment *stop;
 	const struct dma_phys_limits *limits;
 	u64 easy;
 	u64 end;
-	u64 count;
 	u64 size;
-	u64 first;
 	u64 next;
 };
 
@@ -181,14 +180,30 @@ static inline u64 dma_phys_easy(const struct dma_phys_limits *limits)
 	return block < limits->boundary ? block : limits->boundary;
 }
 
-/* The one sum that may wrap around: it is looked at afterwards. */
-static inline u64 dma_phys_last(u64 addr, u64 len)
+/*
+ * The last byte of a range, false where that would wrap around. It is ~0 where
+ * no bytes begin at 0, so who calls asks for less.
+ */
+static inline bool dma_phys_last(u64 addr, u64 len, u64 *last)
 {
-	u64 last;
+	u64 more;
 
-	(void)__builtin_sub_overflow(len, 1, &last);
-	(void)__builtin_add_overflow(addr, last, &last);
-	return last;
+	(void)__builtin_sub_overflow(len, 1, &more);
+	return !__builtin_add_overflow(addr, more, last);
+}
+
+/* The segment that comes next when a range was cut, NULL where it is full. */
+static noinline __maybe_unused struct dma_phys_segment *
+dma_phys_tile_cut(struct dma_phys_segment *segments,
+		  struct dma_phys_segment *at, struct dma_phys_segment *stop,
+		  const struct dma_phys_limits *limits, u64 addr, u64 len)
+{
+	size_t count = at - segments;
+
+	if (!dma_phys_append(segments, &count, stop - segments, limits, addr,
+			     len))
+		return NULL;
+	return segments + count;
 }
 
 /*
@@ -198,32 +213,28 @@ static inline u64 dma_phys_last(u64 addr, u64 len)
 static __always_inline bool dma_phys_tile(struct dma_phys_tiles *tiles,
 					  u64 addr, u64 len)
 {
-	bool follows = addr == tiles->next;
-	u64 first = follows ? tiles->first : addr;
-	u64 last = dma_phys_last(addr, len);
-	size_t count = tiles->count;
+	struct dma_phys_segment *at = tiles->at;
+	u64 last;
 
-	/* Of no length, it ends before it begins, or at ~0. */
-	if (last < addr || last >= tiles->end ||
+	if (unlikely(!dma_phys_last(addr, len, &last)) ||
+	    unlikely(last >= tiles->end) ||
 	    __builtin_add_overflow(tiles->size, len, &tiles->size))
 		return false;
 
-	if (likely((first ^ last) <= tiles->easy)) {
-		if (!follows) {
-			if (count >= tiles->room)
-				return false;
-			tiles->segments[count++].addr = addr;
-		}
-		tiles->segments[count - 1].len = last - first + 1;
-	} else {
-		if (!dma_phys_append(tiles->segments, &count, tiles->room,
-				     tiles->limits, addr, len))
+	if (addr == tiles->next && (at[-1].addr ^ last) <= tiles->easy) {
+		at[-1].len += len;
+	} else if (likely(addr != tiles->next &&
+			  (addr ^ last) <= tiles->easy)) {
+		if (unlikely(at == tiles->stop))
 			return false;
-		first = tiles->segments[count - 1].addr;
+		*tiles->at++ = (struct dma_phys_segment){ addr, len };
+	} else {
+		tiles->at = dma_phys_tile_cut(tiles->segments, at, tiles->stop,
+					      tiles->limits, addr, len);
+		if (!tiles->at)
+			return false;
 	}
 
-	tiles->count = count;
-	tiles->first = first;
 	tiles->next = last + 1;
 	return true;
 }

@@ -102,7 +102,7 @@ static bool source_block(struct source *src, struct dma_phys_run *run)
 #endif
 
 /* The next range as it was given. */
-static bool source_range(void *from, struct dma_phys_run *run)
+static noinline bool source_range(void *from, struct dma_phys_run *run)
 {
 	struct source *src = from;
 
@@ -366,26 +366,29 @@ static int map_runs(struct dma_phys_vec *vec, struct source src,
 
 /* Map: all runs at one IOVA. */
 
-/* All runs fill whole granules, but at the start of the first and the end. */
+/*
+ * All runs fill whole granules, but at the start of the first and the end. Runs
+ * are ranges that follow each other: they need not be made to know that.
+ */
 static bool links(const struct dma_phys_map *map, struct source src)
 {
-	struct dma_phys_run run;
+	struct dma_phys_run range;
+	phys_addr_t start, end;
 	size_t mask;
 	bool whole;
 
-	if (!dma_phys_can_link(map, &mask, &whole) || !source_run(&src, &run))
-		return false;
-	if (whole && run.addr & mask)
+	if (!dma_phys_can_link(map, &mask, &whole) ||
+	    !source_range(&src, &range))
 		return false;
 
-	for (;;) {
-		phys_addr_t end = run.addr + run.len;
-
-		if (!source_run(&src, &run))
-			return !whole || !(end & mask);
-		if ((end | run.addr) & mask)
+	start = range.addr;
+	end = range.addr + range.len;
+	while (source_range(&src, &range)) {
+		if (range.addr != end && (end | range.addr) & mask)
 			return false;
+		end = range.addr + range.len;
 	}
+	return !whole || !((start | end) & mask);
 }
 
 static int link_runs(struct dma_phys_vec *vec, struct source src,
@@ -493,6 +496,11 @@ static void tell_mapped(const struct dma_phys_vec *vec,
 	}
 }
 
+static noinline void trace_mapped(const struct dma_phys_vec *vec, int err)
+{
+	trace_dma_phys_vec_map(vec, err);
+}
+
 static void tell_unmapped(const struct dma_phys_vec *vec)
 {
 	if (!IS_ENABLED(CONFIG_DMA_API_DEBUG))
@@ -538,7 +546,7 @@ static int vec_map(struct dma_phys_vec *new, const struct source *src,
 	else
 		err = map_runs(new, *src, &limits, way);
 
-	trace_dma_phys_vec_map(new, err);
+	trace_mapped(new, err);
 	if (dma_phys_debug_on())
 		dma_phys_debug_vec(new, first_byte(*src), err, caller);
 	if (err)
@@ -553,7 +561,7 @@ static int vec_map(struct dma_phys_vec *new, const struct source *src,
 /* Ranges that are good, but to which there is no way. */
 static int no_way(struct dma_phys_vec *new, int err)
 {
-	trace_dma_phys_vec_map(new, err);
+	trace_mapped(new, err);
 	if (dma_phys_debug_on())
 		dma_phys_debug_vec(new, 0, err, 0);
 	return err;
@@ -589,13 +597,20 @@ static struct dma_phys_vec vec_new(struct device *dev,
 
 /* Map: on a device that needs nothing, in one pass and with no pieces. */
 
+static __always_inline bool plain_device(struct device *dev)
+{
+	return !use_dma_iommu(dev) && dma_phys_plain_device(dev) &&
+	       likely(!dma_phys_plain_bus(dev));
+}
+
 static __always_inline struct dma_phys_tiles
 tiles_of(const struct dma_phys_vec *vec, const struct dma_phys_limits *limits,
 	 u64 end)
 {
 	return (struct dma_phys_tiles){
 		.segments = vec->segments,
-		.room = vec->room,
+		.at = vec->segments,
+		.stop = vec->segments + vec->room,
 		.limits = limits,
 		.easy = dma_phys_easy(limits),
 		.end = end,
@@ -610,16 +625,13 @@ static __always_inline int plain_done(struct device *dev,
 				      struct dma_phys_vec *vec)
 {
 	vec->dev = dev;
-	vec->count = tiles->count;
+	vec->count = tiles->at - tiles->segments;
 	vec->size = tiles->size;
 	vec->pieces = 0;
 	vec->undo = 0;
-	vec->dir = dir;
-	vec->kind = DMA_PHYS_CPU;
-	vec->route = DMA_PHYS_DIRECT;
-	vec->flags = flags | DMA_PHYS_PLAIN;
-	vec->id = 0;
-	trace_dma_phys_vec_map(vec, 0);
+	dma_phys_plain_tail(vec, dir, DMA_PHYS_DIRECT, flags | DMA_PHYS_PLAIN);
+	if (trace_dma_phys_vec_map_enabled())
+		trace_mapped(vec, 0);
 	tell_mapped(vec, NULL);
 	return 0;
 }
@@ -708,8 +720,9 @@ int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 	struct dma_phys_tiles tiles;
 
 	if (unlikely(!ranges) || unlikely(!count) || unlikely(!empty(vec)) ||
-	    unlikely(!dma_phys_plain_use(dev, dir, flags)) ||
-	    unlikely(!dma_phys_plain_device(dev)))
+	    unlikely(!dma_phys_plain_use(dev, dir)) ||
+	    !dma_phys_plain_flags(flags) ||
+	    unlikely(!plain_device(dev)))
 		return map_cpu_routed(dev, ranges, count, dir, flags, vec,
 				      _RET_IP_);
 
@@ -872,7 +885,7 @@ static __always_inline bool tile_request(struct dma_phys_tiles *tiles,
 				return false;
 			kmsan_handle_dma(addr, bv.bv_len, rq_dma_dir(rq));
 		}
-	return tiles->count;
+	return tiles->size;
 }
 
 /**
@@ -903,8 +916,9 @@ int dma_phys_vec_map_request(struct device *dev, struct request *rq, u32 flags,
 	if (!rq)
 		return -EINVAL;
 	if (unlikely(!empty(vec)) ||
-	    unlikely(!dma_phys_plain_use(dev, rq_dma_dir(rq), flags)) ||
-	    unlikely(!dma_phys_plain_device(dev)))
+	    unlikely(!dma_phys_plain_use(dev, rq_dma_dir(rq))) ||
+	    !dma_phys_plain_flags(flags) ||
+	    unlikely(!plain_device(dev)))
 		return map_request_routed(dev, rq, flags, vec, _RET_IP_);
 
 	limits = limits_of(dev);
@@ -947,13 +961,17 @@ static bool has(const struct dma_phys_vec *vec, size_t offset, size_t len)
 	       dma_phys_within(offset, len, vec->size);
 }
 
-/* The pieces that [@offset, @offset + @len) of the vec lies in. */
-static void sync_pieces(const struct dma_phys_vec *vec, size_t offset,
-			size_t len, void (*sync)(const struct dma_phys_map *map,
-						 size_t offset, size_t len))
+/* Sync the pieces that [@offset, @offset + @len) of the vec lies in. */
+static int sync(const struct dma_phys_vec *vec, size_t offset, size_t len,
+		bool for_cpu)
 {
 	struct dma_phys_map map;
 	size_t at = 0;
+
+	if (!has(vec, offset, len))
+		return -EINVAL;
+	if (vec->kind == DMA_PHYS_MMIO)
+		return 0;
 
 	for (size_t i = 0; i < vec->pieces && len; i++) {
 		size_t size = piece(vec, i)->len & ~PIECE_BOUNCED;
@@ -963,11 +981,16 @@ static void sync_pieces(const struct dma_phys_vec *vec, size_t offset,
 		if (at <= offset)
 			continue;
 		n = min(len, size - skip);
-		if (part_of_piece(vec, piece(vec, i), &map))
-			sync(&map, skip, n);
+		if (part_of_piece(vec, piece(vec, i), &map)) {
+			if (for_cpu)
+				dma_phys_route_sync_for_cpu(&map, skip, n);
+			else
+				dma_phys_route_sync_for_device(&map, skip, n);
+		}
 		offset += n;
 		len -= n;
 	}
+	return 0;
 }
 
 /**
@@ -984,11 +1007,7 @@ static void sync_pieces(const struct dma_phys_vec *vec, size_t offset,
 int dma_phys_vec_sync_for_cpu(struct dma_phys_vec *vec, size_t offset,
 			      size_t len)
 {
-	if (!has(vec, offset, len))
-		return -EINVAL;
-	if (vec->kind == DMA_PHYS_CPU)
-		sync_pieces(vec, offset, len, dma_phys_route_sync_for_cpu);
-	return 0;
+	return sync(vec, offset, len, true);
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_sync_for_cpu);
 
@@ -1006,11 +1025,7 @@ EXPORT_SYMBOL_GPL(dma_phys_vec_sync_for_cpu);
 int dma_phys_vec_sync_for_device(struct dma_phys_vec *vec, size_t offset,
 				 size_t len)
 {
-	if (!has(vec, offset, len))
-		return -EINVAL;
-	if (vec->kind == DMA_PHYS_CPU)
-		sync_pieces(vec, offset, len, dma_phys_route_sync_for_device);
-	return 0;
+	return sync(vec, offset, len, false);
 }
 EXPORT_SYMBOL_GPL(dma_phys_vec_sync_for_device);
 

@@ -17,6 +17,9 @@ struct list_head {
 };
 
 #define __always_inline inline
+#define noinline
+#define __maybe_unused
 #define likely(what) (what)
+#define unlikely(what) (what)
 
 #endif /* _LINUX_TYPES_H */
