@@ -120,8 +120,9 @@ static noinline int map_cpu_iommu(struct device *dev,
 	phys_addr_t phys = range->addr;
 	size_t len = range->len;
 
-	if (unlikely(map->dev) || !dma_phys_plain_flags(flags) ||
-	    !dma_phys_quick_range(dev, phys, len))
+	if (unlikely((uintptr_t)map->dev | (flags & ~DMA_PHYS_MANUAL_SYNC)))
+		return map_cpu_routed(dev, range, dir, flags, map, caller);
+	if (unlikely(!dma_phys_quick_range(dev, phys, len)))
 		return map_cpu_routed(dev, range, dir, flags, map, caller);
 
 	/* Written first: what the handle keeps need not be kept elsewhere. */

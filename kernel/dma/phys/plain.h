@@ -101,14 +101,15 @@ dma_phys_quick_map(struct device *dev, phys_addr_t phys, size_t len,
 				  DMA_ATTR_REQUIRE_COHERENT);
 }
 
-/* It may be tried. Address 0 could not be told from none at unmap. */
+/*
+ * It may be tried. Address 0 could not be told from none at unmap; the top bit
+ * of a length means something else there, and without it no sum wraps around.
+ */
 static __always_inline bool dma_phys_quick_range(struct device *dev,
 						 phys_addr_t phys, size_t len)
 {
-	u64 last;
-
-	return likely(phys) && likely(dma_phys_last(phys, len, &last)) &&
-	       likely(len < DMA_IOVA_USE_SWIOTLB) &&
+	return likely(phys) && likely(len) &&
+	       likely(!((phys | len) & DMA_IOVA_USE_SWIOTLB)) &&
 	       likely(dev_is_dma_coherent(dev)) &&
 	       likely(!dma_get_min_align_mask(dev));
 }
