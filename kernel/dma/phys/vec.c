@@ -597,10 +597,13 @@ static struct dma_phys_vec vec_new(struct device *dev,
 
 /* Map: on a device that needs nothing, in one pass and with no pieces. */
 
-static __always_inline bool plain_device(struct device *dev)
+static __always_inline bool plain(struct device *dev,
+				  enum dma_data_direction dir, u32 flags,
+				  const struct dma_phys_vec *vec)
 {
-	return !use_dma_iommu(dev) && dma_phys_plain_device(dev) &&
-	       likely(!dma_phys_plain_bus(dev));
+	return empty(vec) && dma_phys_plain_use(dev, dir) &&
+	       dma_phys_plain_flags(flags) && !use_dma_iommu(dev) &&
+	       dma_phys_plain_device(dev) && likely(!dma_phys_plain_bus(dev));
 }
 
 static __always_inline struct dma_phys_tiles
@@ -719,10 +722,8 @@ int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 	struct dma_phys_limits limits;
 	struct dma_phys_tiles tiles;
 
-	if (unlikely(!ranges) || unlikely(!count) || unlikely(!empty(vec)) ||
-	    unlikely(!dma_phys_plain_use(dev, dir)) ||
-	    !dma_phys_plain_flags(flags) ||
-	    unlikely(!plain_device(dev)))
+	if (unlikely(!ranges) || unlikely(!count) ||
+	    unlikely(!plain(dev, dir, flags, vec)))
 		return map_cpu_routed(dev, ranges, count, dir, flags, vec,
 				      _RET_IP_);
 
@@ -915,10 +916,7 @@ int dma_phys_vec_map_request(struct device *dev, struct request *rq, u32 flags,
 
 	if (!rq)
 		return -EINVAL;
-	if (unlikely(!empty(vec)) ||
-	    unlikely(!dma_phys_plain_use(dev, rq_dma_dir(rq))) ||
-	    !dma_phys_plain_flags(flags) ||
-	    unlikely(!plain_device(dev)))
+	if (unlikely(!plain(dev, rq_dma_dir(rq), flags, vec)))
 		return map_request_routed(dev, rq, flags, vec, _RET_IP_);
 
 	limits = limits_of(dev);
