@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Give a device a physical address: typed ranges in, one handle out.
+ * Typed mapping of physical addresses for DMA.
  *
  *	struct cpu_phys range;
  *	struct dma_phys_map map = {};
  *
  *	err = cpu_phys_from_virt(buf, len, &range);
  *	err = err ?: dma_phys_map_cpu(dev, &range, DMA_FROM_DEVICE, 0, &map);
- *	...				the device works on map.addr
+ *	...				the device accesses map.addr
  *	dma_phys_unmap(&map);
  *
- * Everything here is a real function returning 0 or a negative errno; the
- * table of errors is in Documentation/core-api/dma-phys.rst.
+ * Every entry point is a function with external linkage that returns 0 (or a
+ * count) or a negative errno. Documentation/core-api/dma-phys.rst lists the
+ * errors. Peers are in dma-phys-peer.h, block requests in blk-mq-dma-phys.h.
  */
 #ifndef _LINUX_DMA_PHYS_H
 #define _LINUX_DMA_PHYS_H
@@ -21,31 +22,34 @@
 #include <linux/types.h>
 
 struct device;
+struct dma_phys_peer;
+struct dma_phys_pool;
+struct dma_phys_records;
 struct page;
 struct pci_dev;
-struct request;
 struct resource;
-struct task_struct;
 
 /**
  * struct cpu_phys - a range of memory that the CPU caches
  * @addr: physical address of the first byte
  * @len: length in bytes, never 0
+ * @raw: made by cpu_phys_from_raw(): it may have no place in the linear map
  *
- * Made by cpu_phys_from_page(), cpu_phys_from_virt(), cpu_phys_from_addr().
+ * A plain value that holds no reference.
  */
 struct cpu_phys {
 	phys_addr_t addr;
 	size_t len;
+	bool raw;
 };
 
 /**
  * struct mmio_phys - a range of device memory
  * @addr: physical address of the first byte, as the CPU sees it
  * @len: length in bytes, never 0
- * @peer: the peer that lends it, 0 where it belongs to none
+ * @peer: id of the peer that shares it, 0 if it belongs to no peer
  *
- * Made by mmio_phys_from_bar() and mmio_phys_from_resource().
+ * A plain value that holds no reference.
  */
 struct mmio_phys {
 	phys_addr_t addr;
@@ -54,8 +58,8 @@ struct mmio_phys {
 };
 
 /**
- * enum dma_phys_kind - what a map's range is made of
- * @DMA_PHYS_CPU: cacheable memory
+ * enum dma_phys_kind - what a range consists of
+ * @DMA_PHYS_CPU: memory that the CPU caches
  * @DMA_PHYS_MMIO: device memory: no kmap, no cache maintenance
  */
 enum dma_phys_kind {
@@ -64,13 +68,13 @@ enum dma_phys_kind {
 };
 
 /**
- * enum dma_phys_route - how the device reaches a map's range
- * @DMA_PHYS_NONE: it does not, the handle maps nothing
+ * enum dma_phys_route - how the device reaches a range
+ * @DMA_PHYS_NONE: nothing is mapped
  * @DMA_PHYS_DIRECT: at its physical address, translated by arithmetic
- * @DMA_PHYS_BOUNCE: through a copy in a bounce slot (swiotlb)
+ * @DMA_PHYS_BOUNCE: through a bounce buffer (swiotlb)
  * @DMA_PHYS_IOMMU: through an IOVA
- * @DMA_PHYS_OPS: through the device's legacy dma_map_ops
- * @DMA_PHYS_BUS: at the peer's PCI bus address, below the host bridge
+ * @DMA_PHYS_OPS: through the legacy dma_map_ops of the device
+ * @DMA_PHYS_BUS: at the PCI bus address of the peer, below the host bridge
  */
 enum dma_phys_route {
 	DMA_PHYS_NONE,
@@ -82,34 +86,35 @@ enum dma_phys_route {
 };
 
 /*
- * The only flag: map and unmap do not move ownership between CPU and device.
- * Who sets it must call dma_phys_sync_for_device() before the device reads and
- * dma_phys_sync_for_cpu() before the CPU reads; on a bounce route data that is
- * not synced is lost.
+ * The only flag: map and unmap do not transfer ownership between CPU and
+ * device. The caller calls dma_phys_sync_for_device() before the device reads
+ * and dma_phys_sync_for_cpu() before the CPU reads. Data in a bounce buffer that
+ * is not synced is lost.
  */
-#define DMA_PHYS_MANUAL_SYNC	BIT(0)
+#define DMA_PHYS_SKIP_CPU_SYNC	BIT(0)
 
 /**
- * struct dma_phys_map - one range made reachable for one device
- * @dev: the device, NULL where the handle maps nothing
- * @addr: where the device finds the first byte
+ * struct dma_phys_map - one range mapped for one device
+ * @dev: the device, NULL if the handle is empty
+ * @addr: DMA address of the first byte
  * @size: length in bytes
- * @undo: for the core: physical address (CPU), where unmap needs it, or peer
- *	(MMIO)
+ * @target: for the core: IOMMU domain or legacy ops at the time of the map
+ * @peer: for the core: the peer that the map holds
  * @dir: enum dma_data_direction
  * @kind: enum dma_phys_kind
  * @route: enum dma_phys_route
- * @flags: DMA_PHYS_MANUAL_SYNC, and what the core adds
- * @id: for the core: what CONFIG_DMA_PHYS_DEBUG knows it by, else 0
+ * @flags: DMA_PHYS_SKIP_CPU_SYNC, and flags of the core
+ * @id: for the core: record of CONFIG_DMA_PHYS_DEBUG, else 0
  *
- * Zeroed memory is a handle that maps nothing. Read @addr and @size; the core
- * alone writes.
+ * Zeroed memory is an empty handle. Drivers read @addr and @size; only the core
+ * writes.
  */
 struct dma_phys_map {
 	struct device *dev;
 	dma_addr_t addr;
 	size_t size;
-	u64 undo;
+	const void *target;
+	struct dma_phys_peer *peer;
 	u8 dir;
 	u8 kind;
 	u8 route;
@@ -118,8 +123,24 @@ struct dma_phys_map {
 };
 
 /**
- * struct dma_phys_segment - one run of DMA addresses
- * @addr: where the device finds the first byte
+ * struct dma_phys_range - one range of a list that may mix both kinds
+ * @addr: physical address of the first byte
+ * @len: length in bytes
+ * @peer: as in struct mmio_phys
+ * @kind: enum dma_phys_kind
+ * @raw: as in struct cpu_phys
+ */
+struct dma_phys_range {
+	phys_addr_t addr;
+	size_t len;
+	u32 peer;
+	u8 kind;
+	bool raw;
+};
+
+/**
+ * struct dma_phys_segment - a contiguous run of DMA addresses
+ * @addr: DMA address of the first byte
  * @len: length in bytes
  */
 struct dma_phys_segment {
@@ -128,31 +149,32 @@ struct dma_phys_segment {
 };
 
 /**
- * struct dma_phys_vec - many ranges made reachable for one device
- * @dev: the device, NULL where the vec maps nothing
- * @segments: storage, given by the caller: where the device finds the bytes
- * @room: segments that the storage holds, see dma_phys_vec_room()
- * @count: segments in use
- * @size: length of all segments in bytes
- * @pieces: for the core: records that it keeps at the end of the storage
- * @undo: for the core: the peer
+ * struct dma_phys_sg - many ranges mapped for one device
+ * @dev: the device, NULL if nothing is mapped
+ * @pool: for unmap records, see dma_phys_pool_create(); NULL: kmalloc(GFP_ATOMIC)
+ * @size: length of all ranges in bytes
+ * @addr: for the core: DMA address if a single unmap covers all ranges
+ * @records: for the core: unmap records, if the route needs them
+ * @target: for the core: as in struct dma_phys_map
+ * @peer: for the core: the peer that the list holds
  * @dir: enum dma_data_direction
- * @kind: enum dma_phys_kind
- * @route: enum dma_phys_route; where some of the ranges bounce, DMA_PHYS_BOUNCE
- * @flags: DMA_PHYS_MANUAL_SYNC, and what the core adds
- * @id: for the core: what CONFIG_DMA_PHYS_DEBUG knows it by, else 0
+ * @kind: DMA_PHYS_MMIO if all ranges are device memory, else DMA_PHYS_CPU
+ * @route: enum dma_phys_route; DMA_PHYS_BOUNCE if any range bounces
+ * @flags: DMA_PHYS_SKIP_CPU_SYNC, and flags of the core
+ * @id: for the core: record of CONFIG_DMA_PHYS_DEBUG, else 0
  *
- * With nothing but @segments and @room set it is a vec that maps nothing. They
- * stay when it is unmapped, all else is cleared.
+ * All that is kept from map to unmap: 64 bytes, and records where a route needs
+ * them. Zeroed memory, with or without @pool, is an empty list. The core clears
+ * all but @pool at unmap.
  */
-struct dma_phys_vec {
+struct dma_phys_sg {
 	struct device *dev;
-	struct dma_phys_segment *segments;
-	size_t room;
-	size_t count;
+	struct dma_phys_pool *pool;
 	size_t size;
-	size_t pieces;
-	u64 undo;
+	dma_addr_t addr;
+	struct dma_phys_records *records;
+	const void *target;
+	struct dma_phys_peer *peer;
 	u8 dir;
 	u8 kind;
 	u8 route;
@@ -161,35 +183,102 @@ struct dma_phys_vec {
 };
 
 /**
- * struct dma_phys_peer_user - who is told when a peer leaves
- * @revoke: gives up all maps of the peer, see dma_phys_peer_attach()
- * @node: for the core
- * @told_by: for the core
- *
- * Zeroed memory with a callback is a user that is not attached.
+ * struct dma_phys_limits - constraints on segments
+ * @max: maximum length in bytes, not 0
+ * @boundary: no segment crosses a multiple of this plus 1, which is a power of 2
+ * @align: a split leaves these low address bits clear if @max allows it
  */
-struct dma_phys_peer_user {
-	void (*revoke)(struct dma_phys_peer_user *user);
-	struct list_head node;
-	struct task_struct *told_by;
+struct dma_phys_limits {
+	u64 max;
+	u64 boundary;
+	u64 align;
 };
 
-/* What is this address? (range.c) */
+/**
+ * struct dma_phys_p2p_path - how a device reaches the memory of a peer
+ * @route: DMA_PHYS_BUS, or DMA_PHYS_DIRECT if the host bridge forwards it like
+ *	any other address
+ * @bus_offset: for DMA_PHYS_BUS: bus address minus physical address
+ */
+struct dma_phys_p2p_path {
+	u8 route;
+	u64 bus_offset;
+};
+
+/**
+ * struct dma_phys_source - where a list gets its ranges from
+ * @next: writes the next range; false at the end
+ * @size: length of all ranges in bytes
+ * @count: maximum number of ranges
+ * @gaps: bitwise or of each end and each start where two successive ranges are
+ *	not adjacent, or differ in more than address and length
+ * @limits: constraints beside those of the device, {} if there are none
+ * @path: how the device reaches MMIO ranges without a peer, NULL if like any
+ *	other address
+ * @peer: id of the peer that all MMIO ranges belong to, 0 if there is none
+ * @kinds: BIT() of each enum dma_phys_kind that occurs
+ * @caller: address that debugging reports, 0 for the caller of the core
+ *
+ * Implemented by the sources of arrays and block requests; a subsystem with
+ * ranges of its own implements another.
+ */
+struct dma_phys_source {
+	bool (*next)(struct dma_phys_source *source,
+		     struct dma_phys_range *range);
+	size_t size;
+	size_t count;
+	u64 gaps;
+	struct dma_phys_limits limits;
+	const struct dma_phys_p2p_path *path;
+	u32 peer;
+	u8 kinds;
+	unsigned long caller;
+};
+
+/**
+ * struct dma_phys_sg_iter - iterator over the segments of a list being mapped
+ * @addr: DMA address of the segment
+ * @len: its length in bytes
+ * @source: for the core, as all that follows: ranges not yet mapped
+ * @limits: of the device and the source
+ * @path: how the device reaches MMIO ranges, NULL if like any other address
+ * @peer_path: storage for @path
+ * @run: what is left to map of the present run of adjacent ranges
+ * @ahead: a range after that run
+ * @rest: mapped bytes that are not yet part of a segment
+ * @mapped: bytes mapped so far
+ * @phys: physical address of the first byte
+ * @fast_end: the direct fast path maps memory below this address
+ * @caller: address that debugging reports
+ *
+ * Needed while mapping only.
+ */
+struct dma_phys_sg_iter {
+	dma_addr_t addr;
+	size_t len;
+	struct dma_phys_source *source;
+	struct dma_phys_limits limits;
+	const struct dma_phys_p2p_path *path;
+	struct dma_phys_p2p_path peer_path;
+	struct dma_phys_range run;
+	struct dma_phys_range ahead;
+	struct dma_phys_segment rest;
+	size_t mapped;
+	phys_addr_t phys;
+	u64 fast_end;
+	unsigned long caller;
+};
+
+/* Ranges (range.c) */
 int cpu_phys_from_page(struct page *page, size_t offset, size_t len,
 		       struct cpu_phys *range);
 int cpu_phys_from_virt(const void *addr, size_t len, struct cpu_phys *range);
 int cpu_phys_from_addr(phys_addr_t addr, size_t len, struct cpu_phys *range);
+int cpu_phys_from_raw(phys_addr_t addr, size_t len, struct cpu_phys *range);
 int mmio_phys_from_bar(struct pci_dev *owner, int bar, u64 offset, size_t len,
 		       struct mmio_phys *range);
 int mmio_phys_from_resource(const struct resource *res, u64 offset, size_t len,
 			    struct mmio_phys *range);
-
-/* BARs lent to other devices (peer.c) */
-int dma_phys_peer_register(struct pci_dev *owner, int bar);
-void dma_phys_peer_unregister(struct pci_dev *owner, int bar);
-int dma_phys_peer_attach(const struct mmio_phys *range,
-			 struct dma_phys_peer_user *user);
-void dma_phys_peer_detach(struct dma_phys_peer_user *user);
 
 /* One range (map.c) */
 int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
@@ -202,23 +291,41 @@ int dma_phys_sync_for_cpu(struct dma_phys_map *map, size_t offset, size_t len);
 int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
 			     size_t len);
 void dma_phys_unmap(struct dma_phys_map *map);
+void dma_phys_unmap_nosync(struct dma_phys_map *map);
 
-/* Many ranges, and block requests (vec.c) */
-size_t dma_phys_vec_room(struct device *dev, size_t count, size_t size);
-int dma_phys_vec_map_cpu(struct device *dev, const struct cpu_phys *ranges,
+/* Many ranges: arrays (sg_array.c) */
+size_t dma_phys_sg_max_segments(struct device *dev, size_t count, size_t size);
+int dma_phys_sg_map_cpu(struct device *dev, const struct cpu_phys *ranges,
+			size_t count, enum dma_data_direction dir, u32 flags,
+			struct dma_phys_segment *segments, size_t max_segments,
+			struct dma_phys_sg *sg);
+int dma_phys_sg_map_mmio(struct device *dev, const struct mmio_phys *ranges,
 			 size_t count, enum dma_data_direction dir, u32 flags,
-			 struct dma_phys_vec *vec);
-int dma_phys_vec_map_mmio(struct device *dev, const struct mmio_phys *ranges,
-			  size_t count, enum dma_data_direction dir, u32 flags,
-			  struct dma_phys_vec *vec);
-int dma_phys_vec_map_request(struct device *dev, struct request *rq, u32 flags,
-			     struct dma_phys_vec *vec);
-int dma_phys_vec_map_integrity(struct device *dev, struct request *rq,
-			       u32 flags, struct dma_phys_vec *vec);
-int dma_phys_vec_sync_for_cpu(struct dma_phys_vec *vec, size_t offset,
-			      size_t len);
-int dma_phys_vec_sync_for_device(struct dma_phys_vec *vec, size_t offset,
-				 size_t len);
-void dma_phys_vec_unmap(struct dma_phys_vec *vec);
+			 struct dma_phys_segment *segments, size_t max_segments,
+			 struct dma_phys_sg *sg);
+int dma_phys_sg_map_ranges(struct device *dev,
+			   const struct dma_phys_range *ranges, size_t count,
+			   enum dma_data_direction dir, u32 flags,
+			   struct dma_phys_segment *segments,
+			   size_t max_segments, struct dma_phys_sg *sg);
+int dma_phys_sg_sync_for_cpu(struct dma_phys_sg *sg, size_t offset, size_t len);
+int dma_phys_sg_sync_for_device(struct dma_phys_sg *sg, size_t offset,
+				size_t len);
+void dma_phys_sg_unmap(struct dma_phys_sg *sg);
+void dma_phys_sg_unmap_nosync(struct dma_phys_sg *sg);
+
+/* Many ranges: iterator (sg.c), and memory for unmap records (pool.c) */
+int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
+			  enum dma_data_direction dir, u32 flags,
+			  struct dma_phys_sg *sg,
+			  struct dma_phys_sg_iter *iter);
+int dma_phys_sg_map_next(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
+int dma_phys_sg_map_all(struct device *dev, struct dma_phys_source *source,
+			enum dma_data_direction dir, u32 flags,
+			struct dma_phys_segment *segments, size_t max_segments,
+			struct dma_phys_sg *sg);
+struct dma_phys_pool *dma_phys_pool_create(struct device *dev, size_t count,
+					   size_t size);
+void dma_phys_pool_destroy(struct dma_phys_pool *pool);
 
 #endif /* _LINUX_DMA_PHYS_H */

@@ -6,6 +6,7 @@
 #define _TRACE_DMA_PHYS_H
 
 #include <linux/device.h>
+#include <linux/dma-phys-names.h>
 #include <linux/dma-phys.h>
 #include <linux/tracepoint.h>
 
@@ -21,25 +22,9 @@ TRACE_DEFINE_ENUM(DMA_PHYS_IOMMU);
 TRACE_DEFINE_ENUM(DMA_PHYS_OPS);
 TRACE_DEFINE_ENUM(DMA_PHYS_BUS);
 
-#define show_dma_phys_dir(dir)				\
-	__print_symbolic(dir,				\
-		{ DMA_BIDIRECTIONAL, "bidirectional" },	\
-		{ DMA_TO_DEVICE, "to-device" },		\
-		{ DMA_FROM_DEVICE, "from-device" })
-
-#define show_dma_phys_kind(kind)			\
-	__print_symbolic(kind,				\
-		{ DMA_PHYS_CPU, "cpu" },		\
-		{ DMA_PHYS_MMIO, "mmio" })
-
-#define show_dma_phys_route(route)			\
-	__print_symbolic(route,				\
-		{ DMA_PHYS_NONE, "none" },		\
-		{ DMA_PHYS_DIRECT, "direct" },		\
-		{ DMA_PHYS_BOUNCE, "bounce" },		\
-		{ DMA_PHYS_IOMMU, "iommu" },		\
-		{ DMA_PHYS_OPS, "ops" },		\
-		{ DMA_PHYS_BUS, "bus" })
+#define show_dma_phys_kind(kind)	DMA_PHYS_KINDS(__print_symbolic, kind)
+#define show_dma_phys_route(route)	DMA_PHYS_ROUTES(__print_symbolic, route)
+#define show_dma_phys_dir(dir)		DMA_PHYS_DIRS(__print_symbolic, dir)
 
 DECLARE_EVENT_CLASS(dma_phys_map,
 	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys, int err),
@@ -81,14 +66,15 @@ DEFINE_EVENT(dma_phys_map, dma_phys_map,
 	TP_ARGS(map, phys, err)
 );
 
+/* The handle does not hold the physical address: @phys is 0. */
 DEFINE_EVENT_PRINT(dma_phys_map, dma_phys_unmap,
 	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys, int err),
 	TP_ARGS(map, phys, err),
-	TP_printk("%s %s %s route=%s addr=%llx size=%llu err=%d",
+	TP_printk("%s %s %s size=%llu route=%s addr=%llx flags=%x err=%d",
 		  __get_str(device), show_dma_phys_kind(__entry->kind),
-		  show_dma_phys_dir(__entry->dir),
+		  show_dma_phys_dir(__entry->dir), __entry->size,
 		  show_dma_phys_route(__entry->route), __entry->addr,
-		  __entry->size, __entry->err)
+		  __entry->flags, __entry->err)
 );
 
 TRACE_EVENT(dma_phys_sync,
@@ -121,14 +107,13 @@ TRACE_EVENT(dma_phys_sync,
 		  __entry->len)
 );
 
-DECLARE_EVENT_CLASS(dma_phys_vec,
-	TP_PROTO(const struct dma_phys_vec *vec, int err),
-	TP_ARGS(vec, err),
+DECLARE_EVENT_CLASS(dma_phys_sg,
+	TP_PROTO(const struct dma_phys_sg *sg, int err),
+	TP_ARGS(sg, err),
 
 	TP_STRUCT__entry(
-		__string(device, dev_name(vec->dev))
+		__string(device, dev_name(sg->dev))
 		__field(u64, size)
-		__field(u64, count)
 		__field(u8, dir)
 		__field(u8, kind)
 		__field(u8, route)
@@ -138,30 +123,29 @@ DECLARE_EVENT_CLASS(dma_phys_vec,
 
 	TP_fast_assign(
 		__assign_str(device);
-		__entry->size = vec->size;
-		__entry->count = vec->count;
-		__entry->dir = vec->dir;
-		__entry->kind = vec->kind;
-		__entry->route = vec->route;
-		__entry->flags = vec->flags;
+		__entry->size = sg->size;
+		__entry->dir = sg->dir;
+		__entry->kind = sg->kind;
+		__entry->route = sg->route;
+		__entry->flags = sg->flags;
 		__entry->err = err;
 	),
 
-	TP_printk("%s %s %s size=%llu segments=%llu route=%s flags=%x err=%d",
+	TP_printk("%s %s %s size=%llu route=%s flags=%x err=%d",
 		  __get_str(device), show_dma_phys_kind(__entry->kind),
 		  show_dma_phys_dir(__entry->dir), __entry->size,
-		  __entry->count, show_dma_phys_route(__entry->route),
-		  __entry->flags, __entry->err)
+		  show_dma_phys_route(__entry->route), __entry->flags,
+		  __entry->err)
 );
 
-DEFINE_EVENT(dma_phys_vec, dma_phys_vec_map,
-	TP_PROTO(const struct dma_phys_vec *vec, int err),
-	TP_ARGS(vec, err)
+DEFINE_EVENT(dma_phys_sg, dma_phys_sg_map,
+	TP_PROTO(const struct dma_phys_sg *sg, int err),
+	TP_ARGS(sg, err)
 );
 
-DEFINE_EVENT(dma_phys_vec, dma_phys_vec_unmap,
-	TP_PROTO(const struct dma_phys_vec *vec, int err),
-	TP_ARGS(vec, err)
+DEFINE_EVENT(dma_phys_sg, dma_phys_sg_unmap,
+	TP_PROTO(const struct dma_phys_sg *sg, int err),
+	TP_ARGS(sg, err)
 );
 
 #endif /* _TRACE_DMA_PHYS_H */

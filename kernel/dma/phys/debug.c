@@ -1,434 +1,414 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Seeing it: live maps and vecs, counters, and what a driver left mapped.
+ * Records of live maps and lists, counters, and reports of what is likely a bug.
  *
- * map.c and vec.c tell what they did; nothing here changes what they do, but
- * that a handle whose map is gone is not undone again. For each live map there
- * is a record, which its handle names by an id. The record holds a copy of the
- * handle, and for a vec its segments and pieces, so that what a driver left
- * mapped can be undone when the driver and its memory are gone.
+ * map.c and sg.c report each map and unmap here while this is on. A handle names
+ * its record by an id. A record is kept until its handle is unmapped, so a copy
+ * of a handle that was unmapped names no record: the core then leaves the copy
+ * alone. Nothing else that the core does depends on this file.
  */
-#define pr_fmt(fmt) "dma_phys: " fmt
+#define pr_fmt(fmt) "dma-phys: " fmt
 
 #include <linux/debugfs.h>
 #include <linux/device.h>
-#include <linux/device/bus.h>
+#include <linux/dma-map-ops.h>
+#include <linux/dma-phys-names.h>
 #include <linux/dma-phys.h>
 #include <linux/init.h>
+#include <linux/iommu-dma.h>
 #include <linux/jiffies.h>
+#include <linux/mm.h>
 #include <linux/moduleparam.h>
-#include <linux/notifier.h>
-#include <linux/pci.h>
-#include <linux/platform_device.h>
+#include <linux/page-flags.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/xarray.h>
 
+#include "debug.h"
 #include "internal.h"
 
-/* Lines of a report, for a driver that left many maps. */
-#define REPORT_MOST	16
-
-/**
- * struct record - a live map, or a live vec
- * @dev: whose, for comparing: not held
- * @name: its name
- * @phys: physical address of the first byte
- * @born: when it was mapped, in jiffies
- * @caller: who mapped it
- * @is_vec: it is a vec
- * @leaving: it is being undone
- * @lost: its device lost what was mapped, so that it cannot be undone
- * @map: copy of the handle
- * @vec: copy of the vec, with @segments as its storage
- * @segments: what the vec's storage holds
- */
-struct record {
-	const struct device *dev;
-	char name[32];
-	phys_addr_t phys;
-	u64 born;
-	unsigned long caller;
-	bool is_vec;
-	bool leaving;
-	bool lost;
-	union {
-		struct dma_phys_map map;
-		struct dma_phys_vec vec;
-	};
-	struct dma_phys_segment segments[];
-};
-
-static const char *const kinds[] = {
-	[DMA_PHYS_CPU] = "cpu",
-	[DMA_PHYS_MMIO] = "mmio",
-};
-
-static const char *const routes[] = {
-	[DMA_PHYS_NONE] = "none",
-	[DMA_PHYS_DIRECT] = "direct",
-	[DMA_PHYS_BOUNCE] = "bounce",
-	[DMA_PHYS_IOMMU] = "iommu",
-	[DMA_PHYS_OPS] = "ops",
-	[DMA_PHYS_BUS] = "bus",
-};
-
-static const char *const dirs[] = {
-	[DMA_BIDIRECTIONAL] = "both-ways",
-	[DMA_TO_DEVICE] = "to-device",
-	[DMA_FROM_DEVICE] = "from-device",
-};
+#define DEBUG_KINDS	(DMA_PHYS_MMIO + 1)
+#define DEBUG_ROUTES	(DMA_PHYS_BUS + 1)
 
 static const struct {
 	int err;
 	const char *name;
-} errors[] = {
+} debug_errors[] = {
 	{ -EINVAL, "EINVAL" },
+	{ -ENODEV, "ENODEV" },
+	{ -EAGAIN, "EAGAIN" },
 	{ -ERANGE, "ERANGE" },
 	{ -E2BIG, "E2BIG" },
-	{ -EAGAIN, "EAGAIN" },
 	{ -ENOMEM, "ENOMEM" },
-	{ -ENOSPC, "ENOSPC" },
-	{ -EREMOTEIO, "EREMOTEIO" },
-	{ -ENODEV, "ENODEV" },
 	{ -EOPNOTSUPP, "EOPNOTSUPP" },
+	{ -EREMOTEIO, "EREMOTEIO" },
+	{ -EIO, "EIO" },
 };
 
 /**
- * struct of_route - what became of maps of one kind on one route
- * @maps: done
- * @failures: not done, by errno
+ * struct debug_results - results of maps of one kind on one route
+ * @maps: successful ones
+ * @failures: failed ones, by errno
  */
-struct of_route {
+struct debug_results {
 	u64 maps;
-	u64 failures[ARRAY_SIZE(errors)];
+	u64 failures[ARRAY_SIZE(debug_errors)];
 };
 
 /**
- * struct counters - since boot, while on
- * @of: by kind and route
+ * struct debug_counters - since boot, while this was on
+ * @results: by kind and route
  * @unmaps: records that were unmapped
  * @live: records
- * @unrecorded: maps without a record, for want of memory
- * @refused: handles unmapped whose record was gone
- * @left: records whose driver had gone
+ * @unrecorded: maps that have no record, as there was no memory for it
+ * @refused: unmaps that were refused, as the handle has no record or its device
+ *	was removed
+ * @leaked: records whose driver was unbound
  */
-struct counters {
-	struct of_route of[ARRAY_SIZE(kinds)][ARRAY_SIZE(routes)];
+struct debug_counters {
+	struct debug_results results[DEBUG_KINDS][DEBUG_ROUTES];
 	u64 unmaps;
 	u64 live;
 	u64 unrecorded;
 	u64 refused;
-	u64 left;
+	u64 leaked;
 };
 
 DEFINE_STATIC_KEY_FALSE(dma_phys_debug_key);
 
-/* Its lock, taken in any context, is that of all below. */
-static DEFINE_XARRAY_FLAGS(records, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ);
-static u32 next_id;
-static struct counters counters;
+/* Its lock protects all that follows, and is taken in any context. */
+static DEFINE_XARRAY_FLAGS(debug_records, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ);
+static u32 debug_next_id;
+static struct debug_counters debug_counters;
 
-static void count(u8 kind, u8 route, int err)
+/* The last device that was reported as mapped without a driver. */
+static const struct device *debug_driverless;
+
+/* ---- Reports ---- */
+
+static void debug_check_driver(struct device *dev, unsigned long caller)
 {
-	struct of_route *of = &counters.of[kind][route];
-
-	if (!err)
-		of->maps++;
-	for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
-		if (err == errors[i].err)
-			of->failures[i]++;
+	if (READ_ONCE(dev->driver) || READ_ONCE(debug_driverless) == dev)
+		return;
+	WRITE_ONCE(debug_driverless, dev);
+	dev_warn_ratelimited(dev, "dma-phys: mapped without a driver: by %pS\n",
+			     (void *)caller);
 }
 
-/* Its id, or 0 where there is no memory for it, or @rec is NULL. */
-static u32 record_add(struct record *rec, u8 kind, u8 route)
+static bool debug_is_kmalloc(phys_addr_t phys)
 {
+	struct page *page;
+
+	if (!pfn_valid(PHYS_PFN(phys)))
+		return false;
+	page = compound_head(pfn_to_page(PHYS_PFN(phys)));
+	return PageSlab(page) || PageLargeKmalloc(page);
+}
+
+/*
+ * Does cache maintenance of the range affect other data? A bounce buffer has its
+ * cache lines for itself. If only the end of the range is not aligned, in memory
+ * from kmalloc(), then what shares its last line is most likely padding.
+ */
+static bool debug_shares_line(struct device *dev,
+			      const struct dma_phys_range *range,
+			      enum dma_data_direction dir)
+{
+	u64 line = dma_get_cache_alignment();
+
+	if (range->kind != DMA_PHYS_CPU || dir == DMA_TO_DEVICE ||
+	    dev_is_dma_coherent(dev) ||
+	    !dma_phys_shares_line(range->addr, range->len, line))
+		return false;
+	if (dma_kmalloc_needs_bounce(dev, range->len, dir) ||
+	    (!use_dma_iommu(dev) &&
+	     dma_phys_must_bounce(dev, range->addr, range->len)))
+		return false;
+	return range->addr & (line - 1) || !debug_is_kmalloc(range->addr);
+}
+
+void dma_phys_debug_range(struct device *dev,
+			  const struct dma_phys_range *range,
+			  enum dma_data_direction dir, unsigned long caller)
+{
+	if (debug_shares_line(dev, range, dir))
+		dev_warn_ratelimited(dev, "dma-phys: shares a cache line of %d bytes with other data: %zu bytes at %pap %s: by %pS\n",
+				     dma_get_cache_alignment(), range->len,
+				     &range->addr, dma_phys_dir_name(dir),
+				     (void *)caller);
+}
+
+/* ---- Map ---- */
+
+static void debug_count(u8 kind, u8 route, int err)
+{
+	struct debug_results *results = &debug_counters.results[kind][route];
+
+	if (!err)
+		results->maps++;
+	for (size_t i = 0; i < ARRAY_SIZE(debug_errors); i++)
+		if (err == debug_errors[i].err)
+			results->failures[i]++;
+}
+
+static void debug_failed(u8 kind, u8 route, int err)
+{
+	unsigned long flags;
+
+	xa_lock_irqsave(&debug_records, flags);
+	debug_count(kind, route, err);
+	xa_unlock_irqrestore(&debug_records, flags);
+}
+
+/* Add a copy of @new: its id, or 0 if there is no memory for it. */
+static u32 debug_add(const struct dma_phys_debug_record *new)
+{
+	struct dma_phys_debug_record *rec;
 	unsigned long flags;
 	u32 id = 0;
 
-	xa_lock_irqsave(&records, flags);
-	count(kind, route, 0);
-	if (rec && __xa_alloc_cyclic(&records, &id, rec, xa_limit_32b, &next_id,
+	rec = kmemdup(new, sizeof(*new), GFP_ATOMIC | __GFP_NOWARN);
+	xa_lock_irqsave(&debug_records, flags);
+	debug_count(new->kind, new->route, 0);
+	if (rec && __xa_alloc_cyclic(&debug_records, &id, rec, xa_limit_32b,
+				     &debug_next_id,
 				     GFP_ATOMIC | __GFP_NOWARN) >= 0) {
-		counters.live++;
+		debug_counters.live++;
 	} else {
-		counters.unrecorded++;
+		debug_counters.unrecorded++;
 		kfree(rec);
 		id = 0;
 	}
-	xa_unlock_irqrestore(&records, flags);
+	xa_unlock_irqrestore(&debug_records, flags);
 	return id;
-}
-
-static struct record *record_new(struct device *dev, size_t segments,
-				 phys_addr_t phys, unsigned long caller)
-{
-	struct record *rec = kzalloc_flex(*rec, segments, segments,
-					  GFP_ATOMIC | __GFP_NOWARN);
-
-	if (!rec)
-		return NULL;
-	rec->dev = dev;
-	strscpy(rec->name, dev_name(dev));
-	rec->phys = phys;
-	rec->born = get_jiffies_64();
-	rec->caller = caller;
-	return rec;
-}
-
-static void failed(u8 kind, u8 route, int err)
-{
-	unsigned long flags;
-
-	xa_lock_irqsave(&records, flags);
-	count(kind, route, err);
-	xa_unlock_irqrestore(&records, flags);
 }
 
 void dma_phys_debug_map(struct dma_phys_map *map, phys_addr_t phys, int err,
 			unsigned long caller)
 {
-	struct record *rec;
+	struct dma_phys_range range = {
+		.addr = phys,
+		.len = map->size,
+		.kind = map->kind,
+	};
+	struct dma_phys_debug_record rec = {
+		.dev = map->dev,
+		.phys = phys,
+		.addr = map->addr,
+		.size = map->size,
+		.mapped_at = get_jiffies_64(),
+		.caller = caller,
+		.kind = map->kind,
+		.route = map->route,
+		.dir = map->dir,
+	};
 
 	if (err) {
-		failed(map->kind, map->route, err);
+		debug_failed(map->kind, map->route, err);
 		return;
 	}
 
-	rec = record_new(map->dev, 0, phys, caller);
-	if (rec)
-		rec->map = *map;
-	map->id = record_add(rec, map->kind, map->route);
+	debug_check_driver(map->dev, caller);
+	dma_phys_debug_range(map->dev, &range, map->dir, caller);
+	strscpy(rec.name, dev_name(map->dev));
+	map->id = debug_add(&rec);
 }
 
-void dma_phys_debug_vec(struct dma_phys_vec *vec, phys_addr_t phys, int err,
-			unsigned long caller)
+/* DMA address of the first byte, if it is kept for unmap. */
+static dma_addr_t debug_sg_addr(const struct dma_phys_sg *sg)
 {
-	size_t room = vec->count + vec->pieces;
-	struct record *rec;
+	if (sg->flags & (DMA_PHYS_LINKED | DMA_PHYS_ONE))
+		return sg->addr;
+	if (sg->records && !sg->records->record[0].offset)
+		return sg->records->record[0].addr;
+	return DMA_MAPPING_ERROR;
+}
+
+void dma_phys_debug_sg(struct dma_phys_sg *sg, phys_addr_t phys, int err,
+		       unsigned long caller)
+{
+	struct dma_phys_debug_record rec = {
+		.dev = sg->dev,
+		.phys = phys,
+		.size = sg->size,
+		.mapped_at = get_jiffies_64(),
+		.caller = caller,
+		.kind = sg->kind,
+		.route = sg->route,
+		.dir = sg->dir,
+		.is_sg = true,
+	};
 
 	if (err) {
-		failed(vec->kind, vec->route, err);
+		debug_failed(sg->kind, sg->route, err);
 		return;
 	}
 
-	rec = record_new(vec->dev, room, phys, caller);
-	if (rec) {
-		rec->is_vec = true;
-		rec->vec = *vec;
-		rec->vec.segments = rec->segments;
-		rec->vec.room = room;
-		memcpy(rec->segments, vec->segments,
-		       vec->count * sizeof(*vec->segments));
-		memcpy(rec->segments + vec->count,
-		       vec->segments + vec->room - vec->pieces,
-		       vec->pieces * sizeof(*vec->segments));
-	}
-	vec->id = record_add(rec, vec->kind, vec->route);
+	debug_check_driver(sg->dev, caller);
+	strscpy(rec.name, dev_name(sg->dev));
+	rec.addr = debug_sg_addr(sg);
+	sg->id = debug_add(&rec);
+}
+
+/* ---- Unmap ---- */
+
+/* The caller holds the lock. @rec is no longer in use afterwards. */
+static void debug_remove(u32 id, struct dma_phys_debug_record *rec)
+{
+	__xa_erase(&debug_records, id);
+	debug_counters.live--;
+	kfree(rec);
 }
 
 bool __dma_phys_debug_unmap(u32 id, unsigned long caller)
 {
-	struct record *rec;
+	struct dma_phys_debug_record *rec;
 	unsigned long flags;
-	bool known;
+	bool may_unmap;
 
-	xa_lock_irqsave(&records, flags);
-	rec = xa_load(&records, id);
-	known = rec && !rec->leaving;
-	if (known)
-		rec->leaving = true;
-	else
-		counters.refused++;
-	xa_unlock_irqrestore(&records, flags);
-
-	/* Of the device nothing is known: it may be gone. */
-	if (!known)
-		pr_err_ratelimited("unmapped again, or after its driver had gone: by %pS\n",
-				   (void *)caller);
-	return known;
-}
-
-void __dma_phys_debug_unmapped(u32 id, bool undone)
-{
-	struct record *rec;
-	unsigned long flags;
-
-	xa_lock_irqsave(&records, flags);
-	if (undone) {
-		rec = __xa_erase(&records, id);
-		counters.unmaps++;
-		counters.live--;
+	xa_lock_irqsave(&debug_records, flags);
+	rec = xa_load(&debug_records, id);
+	may_unmap = rec && !rec->unmapping && rec->dev;
+	if (may_unmap) {
+		rec->unmapping = true;
 	} else {
-		rec = xa_load(&records, id);
-		rec->leaving = false;
-		rec->lost = true;
+		debug_counters.refused++;
+		if (rec && !rec->dev)
+			debug_remove(id, rec);
 	}
-	xa_unlock_irqrestore(&records, flags);
-	if (undone)
-		kfree(rec);
+	xa_unlock_irqrestore(&debug_records, flags);
+
+	/* The device may be gone, so that it cannot be named. */
+	if (!may_unmap)
+		pr_err_ratelimited("unmapped twice, or after the device was removed: by %pS\n",
+				   (void *)caller);
+	return may_unmap;
 }
 
-/* What a driver left mapped. */
-
-/* A record of @dev that is now the caller's, or NULL. */
-static struct record *take_left(const struct device *dev)
+void __dma_phys_debug_unmapped(u32 id, bool unmapped)
 {
-	struct record *rec;
+	struct dma_phys_debug_record *rec;
+	unsigned long flags;
+
+	xa_lock_irqsave(&debug_records, flags);
+	rec = xa_load(&debug_records, id);
+	if (unmapped) {
+		debug_remove(id, rec);
+		debug_counters.unmaps++;
+	} else {
+		rec->unmapping = false;
+		rec->stale = true;
+	}
+	xa_unlock_irqrestore(&debug_records, flags);
+}
+
+/* ---- For leak.c ---- */
+
+bool dma_phys_debug_next_leak(const struct device *dev, unsigned long *id,
+			      struct dma_phys_debug_record *leak)
+{
+	struct dma_phys_debug_record *rec;
+	bool found = false;
+	unsigned long flags;
+
+	/* The lock is held for one record at a time. */
+	do {
+		xa_lock_irqsave(&debug_records, flags);
+		rec = xa_find_after(&debug_records, id, ULONG_MAX, XA_PRESENT);
+		if (rec && rec->dev == dev && !rec->leaked && !rec->unmapping) {
+			rec->leaked = true;
+			debug_counters.leaked++;
+			*leak = *rec;
+			found = true;
+		}
+		xa_unlock_irqrestore(&debug_records, flags);
+	} while (rec && !found);
+	return found;
+}
+
+void dma_phys_debug_forget(const struct device *dev)
+{
+	struct dma_phys_debug_record *rec;
 	unsigned long id, flags;
 
-	xa_lock_irqsave(&records, flags);
-	xa_for_each(&records, id, rec)
-		if (rec->dev == dev && !rec->leaving) {
-			__xa_erase(&records, id);
-			counters.live--;
-			counters.left++;
-			break;
-		}
-	xa_unlock_irqrestore(&records, flags);
-	return rec;
+	xa_lock_irqsave(&debug_records, flags);
+	xa_for_each(&debug_records, id, rec)
+		if (rec->dev == dev)
+			rec->dev = NULL;
+	xa_unlock_irqrestore(&debug_records, flags);
+	cmpxchg(&debug_driverless, dev, NULL);
 }
 
-static u64 age_ms(const struct record *rec)
+u64 dma_phys_debug_age_ms(const struct dma_phys_debug_record *rec)
 {
-	return jiffies64_to_msecs(get_jiffies_64() - rec->born);
+	return jiffies64_to_msecs(get_jiffies_64() - rec->mapped_at);
 }
 
-/* The memory may be another's by now: nothing is copied into it. */
-static void undo_left(struct record *rec)
+/* ---- debugfs ---- */
+
+static void debug_show_record(struct seq_file *m,
+			      const struct dma_phys_debug_record *rec)
 {
-	if (rec->lost)
-		return;
-	if (rec->is_vec) {
-		rec->vec.flags |= DMA_PHYS_MANUAL_SYNC;
-		dma_phys_vec_unmap(&rec->vec);
-	} else {
-		rec->map.flags |= DMA_PHYS_MANUAL_SYNC;
-		dma_phys_unmap(&rec->map);
-	}
-}
+	u64 age = dma_phys_debug_age_ms(rec);
 
-static void report_left(struct device *dev, const struct record *rec)
-{
-	u8 kind = rec->is_vec ? rec->vec.kind : rec->map.kind;
-	u8 route = rec->is_vec ? rec->vec.route : rec->map.route;
-	size_t size = rec->is_vec ? rec->vec.size : rec->map.size;
-
-	dev_err(dev, "dma_phys: left mapped: %s %s, %zu bytes, %llu ms ago by %pS%s\n",
-		kinds[kind], routes[route], size, age_ms(rec),
-		(void *)rec->caller, rec->lost ? ", and lost" : "");
-}
-
-static void driver_gone(struct device *dev)
-{
-	unsigned int left = 0;
-	struct record *rec;
-
-	while ((rec = take_left(dev))) {
-		if (left++ < REPORT_MOST)
-			report_left(dev, rec);
-		undo_left(rec);
-		kfree(rec);
-	}
-	if (left > REPORT_MOST)
-		dev_err(dev, "dma_phys: left mapped: %u more\n",
-			left - REPORT_MOST);
-}
-
-/*
- * A driver has gone when devres has, which may undo maps: nobody says so of one
- * whose probe failed, before the next is bound or the device is removed.
- */
-static int on_bus_event(struct notifier_block *nb, unsigned long event,
-			void *dev)
-{
-	switch (event) {
-	case BUS_NOTIFY_BIND_DRIVER:
-	case BUS_NOTIFY_UNBOUND_DRIVER:
-	case BUS_NOTIFY_REMOVED_DEVICE:
-		driver_gone(dev);
-	}
-	return NOTIFY_DONE;
-}
-
-static const struct bus_type *const buses[] __initconst = {
-	&platform_bus_type,
-#ifdef CONFIG_PCI
-	&pci_bus_type,
-#endif
-};
-
-static void __init watch_buses(void)
-{
-	static struct notifier_block blocks[ARRAY_SIZE(buses)];
-
-	for (size_t i = 0; i < ARRAY_SIZE(buses); i++) {
-		blocks[i].notifier_call = on_bus_event;
-		/* Before dma-debug, which need not warn of what was undone. */
-		blocks[i].priority = 1;
-		bus_register_notifier(buses[i], &blocks[i]);
-	}
-}
-
-/* What debugfs shows. */
-
-static void show_record(struct seq_file *m, const struct record *rec)
-{
-	const struct dma_phys_vec *vec = &rec->vec;
-	const struct dma_phys_map *map = &rec->map;
-	u64 age = age_ms(rec);
-
-	seq_printf(m, "%s %s %s %s phys=%pap addr=%pad len=%zu segments=%zu age=%llu.%03u %pS%s\n",
-		   rec->name, kinds[rec->is_vec ? vec->kind : map->kind],
-		   routes[rec->is_vec ? vec->route : map->route],
-		   dirs[rec->is_vec ? vec->dir : map->dir], &rec->phys,
-		   rec->is_vec ? &rec->segments[0].addr : &map->addr,
-		   rec->is_vec ? vec->size : map->size,
-		   rec->is_vec ? vec->count : 1, age / MSEC_PER_SEC,
+	seq_printf(m, "%s %s %s %s phys=%pap ", rec->name,
+		   dma_phys_kind_name(rec->kind),
+		   dma_phys_route_name(rec->route),
+		   dma_phys_dir_name(rec->dir), &rec->phys);
+	if (rec->addr == DMA_MAPPING_ERROR)
+		seq_puts(m, "addr=-");
+	else
+		seq_printf(m, "addr=%pad", &rec->addr);
+	seq_printf(m, " size=%zu%s age=%llu.%03u %pS%s%s\n", rec->size,
+		   rec->is_sg ? " sg" : "", age / MSEC_PER_SEC,
 		   (u32)(age % MSEC_PER_SEC), (void *)rec->caller,
-		   rec->lost ? " lost" : "");
+		   rec->stale ? " stale" : "", rec->leaked ? " leaked" : "");
 }
 
-/* The lock is given back between lines: interrupts wait for one at most. */
+/* The lock is held for one line at a time. */
 int dma_phys_debug_maps_show(struct seq_file *m, void *unused)
 {
+	struct dma_phys_debug_record *rec;
 	unsigned long id = 0, flags;
-	struct record *rec;
 
 	do {
-		xa_lock_irqsave(&records, flags);
-		rec = xa_find_after(&records, &id, ULONG_MAX, XA_PRESENT);
+		xa_lock_irqsave(&debug_records, flags);
+		rec = xa_find_after(&debug_records, &id, ULONG_MAX, XA_PRESENT);
 		if (rec)
-			show_record(m, rec);
-		xa_unlock_irqrestore(&records, flags);
+			debug_show_record(m, rec);
+		xa_unlock_irqrestore(&debug_records, flags);
 	} while (rec && !seq_has_overflowed(m));
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(dma_phys_debug_maps);
 
-static void show_route(struct seq_file *m, size_t kind, size_t route,
-		       const struct of_route *of)
+static void debug_show_results(struct seq_file *m, u8 kind, u8 route)
 {
-	if (of->maps)
-		seq_printf(m, "maps %s %s %llu\n", kinds[kind], routes[route],
-			   of->maps);
-	for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
-		if (of->failures[i])
-			seq_printf(m, "failures %s %s %s %llu\n", kinds[kind],
-				   routes[route], errors[i].name,
-				   of->failures[i]);
+	const struct debug_results *results =
+		&debug_counters.results[kind][route];
+
+	if (results->maps)
+		seq_printf(m, "maps %s %s %llu\n", dma_phys_kind_name(kind),
+			   dma_phys_route_name(route), results->maps);
+	for (size_t i = 0; i < ARRAY_SIZE(debug_errors); i++)
+		if (results->failures[i])
+			seq_printf(m, "failures %s %s %s %llu\n",
+				   dma_phys_kind_name(kind),
+				   dma_phys_route_name(route),
+				   debug_errors[i].name, results->failures[i]);
 }
 
 int dma_phys_debug_counters_show(struct seq_file *m, void *unused)
 {
-	for (size_t kind = 0; kind < ARRAY_SIZE(kinds); kind++)
-		for (size_t route = 0; route < ARRAY_SIZE(routes); route++)
-			show_route(m, kind, route, &counters.of[kind][route]);
+	for (u8 kind = 0; kind < DEBUG_KINDS; kind++)
+		for (u8 route = 0; route < DEBUG_ROUTES; route++)
+			debug_show_results(m, kind, route);
 
-	seq_printf(m, "unmaps %llu\nlive %llu\nunrecorded %llu\nrefused %llu\nleft %llu\n",
-		   counters.unmaps, counters.live, counters.unrecorded,
-		   counters.refused, counters.left);
+	seq_printf(m, "unmaps %llu\nlive %llu\nunrecorded %llu\nrefused %llu\nleaked %llu\n",
+		   debug_counters.unmaps, debug_counters.live,
+		   debug_counters.unrecorded, debug_counters.refused,
+		   debug_counters.leaked);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(dma_phys_debug_counters);
@@ -441,27 +421,28 @@ void dma_phys_debug_enable(bool enable)
 		static_branch_disable(&dma_phys_debug_key);
 }
 
-static int enable_get(void *unused, u64 *value)
+static int debug_enable_get(void *unused, u64 *value)
 {
 	*value = dma_phys_debug_on();
 	return 0;
 }
 
-static int enable_set(void *unused, u64 value)
+static int debug_enable_set(void *unused, u64 value)
 {
 	if (value > 1)
 		return -EINVAL;
 	dma_phys_debug_enable(value);
 	return 0;
 }
-DEFINE_DEBUGFS_ATTRIBUTE(enable_fops, enable_get, enable_set, "%llu\n");
+DEFINE_DEBUGFS_ATTRIBUTE(debug_enable_fops, debug_enable_get, debug_enable_set,
+			 "%llu\n");
 
-/* dma_phys.debug=1: on from the first driver on. */
+/* dma_phys.debug=1: on before the first driver is probed. */
 #undef MODULE_PARAM_PREFIX
 #define MODULE_PARAM_PREFIX "dma_phys."
-static bool debug;
-module_param(debug, bool, 0);
-MODULE_PARM_DESC(debug, "Watch typed maps of physical addresses");
+static bool debug_at_boot;
+module_param_named(debug, debug_at_boot, bool, 0);
+MODULE_PARM_DESC(debug, "Record typed maps of physical addresses");
 
 static int __init dma_phys_debug_init(void)
 {
@@ -470,10 +451,9 @@ static int __init dma_phys_debug_init(void)
 	debugfs_create_file("maps", 0400, dir, NULL, &dma_phys_debug_maps_fops);
 	debugfs_create_file("counters", 0400, dir, NULL,
 			    &dma_phys_debug_counters_fops);
-	debugfs_create_file_unsafe("enable", 0600, dir, NULL, &enable_fops);
-
-	watch_buses();
-	dma_phys_debug_enable(debug);
+	debugfs_create_file_unsafe("enable", 0600, dir, NULL,
+				   &debug_enable_fops);
+	dma_phys_debug_enable(debug_at_boot);
 	return 0;
 }
 subsys_initcall(dma_phys_debug_init);

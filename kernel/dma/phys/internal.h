@@ -1,144 +1,167 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the rooms of the core tell each other. Arrows go one way:
- * map, vec -> route -> peer, and vec, range -> peer.
+ * Shared by the files of the core. Calls go one way: sg_array -> sg -> map,
+ * sg_unmap, pool; map -> explain; map, sg, range -> peer. Instrumentation
+ * (debug, fault, trace) is called through the hooks at the end.
  */
 #ifndef _KERNEL_DMA_PHYS_INTERNAL_H
 #define _KERNEL_DMA_PHYS_INTERNAL_H
 
 #include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
+#include <linux/err.h>
 #include <linux/errno.h>
 #include <linux/jump_label.h>
 
-#include "tile.h"
+#include "segment.h"
 
-struct dma_phys_peer;
 struct fault_attr;
-struct iommu_domain;
-struct page;
 struct seq_file;
 
-/* In dma_phys_map.flags, beside the caller's: @undo is a bounce slot. */
-#define DMA_PHYS_BOUNCED	BIT(7)
-/* In dma_phys_vec.flags: under an IOMMU, each piece has an IOVA of its own. */
-#define DMA_PHYS_APART		BIT(6)
-/* In both: nothing has to be undone. */
-#define DMA_PHYS_PLAIN		BIT(5)
-/* In dma_phys_map.flags: only an IOMMU's page table; and nothing to sync. */
-#define DMA_PHYS_QUICK		BIT(4)
+/* Flags of the core in dma_phys_map.flags and dma_phys_sg.flags: */
+/* The direct fast path mapped it: unmap and sync are no-ops. */
+#define DMA_PHYS_FAST		BIT(1)
+/* Mapped with DMA_ATTR_REQUIRE_COHERENT. */
+#define DMA_PHYS_COHERENT	BIT(2)
+/* Lists only: all ranges are linked at one IOVA, at @addr. */
+#define DMA_PHYS_LINKED		BIT(3)
+/* Lists only: a part of the IOVA leads to a bounce buffer. */
+#define DMA_PHYS_LINK_BOUNCED	BIT(4)
+/* Lists only: one dma_map_phys() covers all ranges, at @addr. */
+#define DMA_PHYS_ONE		BIT(5)
 
-/**
- * struct dma_phys_way - how a device reaches device memory
- * @route: DMA_PHYS_BUS, or DMA_PHYS_DIRECT where the host bridge forwards it as
- *	any other address
- * @peer: it belongs to a peer
- * @bus_offset: for DMA_PHYS_BUS: from the physical to the bus address
- */
-struct dma_phys_way {
-	u8 route;
-	bool peer;
-	u64 bus_offset;
-};
-
-/**
- * struct dma_phys_link - many runs of addresses at one IOVA
- * @state: the IOVA
- * @linked: bytes that are linked
- * @domain: the device's
- * @mask: address bits within a granule of the domain
- * @prot: who may do what there
- */
-struct dma_phys_link {
-	struct dma_iova_state state;
-	size_t linked;
-	struct iommu_domain *domain;
-	size_t mask;
-	unsigned long prot;
-};
-
-/* Attributes that dma-debug, tracing and legacy ops know a map by. */
-static inline unsigned long dma_phys_attrs(const struct dma_phys_map *map)
+/* The attributes that the kernel was given, and is given again at unmap. */
+static inline unsigned long dma_phys_attrs(u8 kind, u8 flags)
 {
-	unsigned long attrs = 0;
+	unsigned long attrs = DMA_ATTR_NO_WARN;
 
-	if (map->kind == DMA_PHYS_MMIO)
+	if (kind == DMA_PHYS_MMIO)
 		attrs |= DMA_ATTR_MMIO;
-	if (map->flags & DMA_PHYS_MANUAL_SYNC)
+	if (flags & DMA_PHYS_SKIP_CPU_SYNC)
 		attrs |= DMA_ATTR_SKIP_CPU_SYNC;
+	if (flags & DMA_PHYS_COHERENT)
+		attrs |= DMA_ATTR_REQUIRE_COHERENT;
 	return attrs;
 }
 
-/*
- * Reach a range of map->size bytes at @phys: choose the route, do what it
- * takes, and fill in addr, undo, route and flags. All else in @map is set. On
- * failure its route is the one that was tried, for who watches.
- */
-int dma_phys_route_cpu(struct dma_phys_map *map, phys_addr_t phys);
-int dma_phys_route_mmio(struct dma_phys_map *map, phys_addr_t phys, u32 peer);
-int dma_phys_route_via(struct dma_phys_map *map, phys_addr_t phys,
-		       const struct dma_phys_way *way);
-
-/* The CPU has an address, or can make one, for every byte of this memory. */
-bool dma_phys_in_direct_map(phys_addr_t phys, size_t len);
-
-/* Who may map for @dev, with which direction and flags: 0 or -errno. */
+/* map.c: arguments that are valid for any map: 0 or -errno. */
 int dma_phys_check(struct device *dev, enum dma_data_direction dir, u32 flags);
 
 /*
- * Whether runs can be put at one IOVA: false without an IOMMU. Each but the
- * first starts, and each but the last ends, where none of @mask is set; with
- * @whole the first starts and the last ends there as well.
+ * map.c: map @map->size bytes at @phys. dev, size, dir, kind and flags of @map
+ * are set; addr, target, route and flags are filled in. @path is NULL unless the
+ * range belongs to a peer. On failure route is the one that was tried.
  */
-bool dma_phys_can_link(const struct dma_phys_map *map, size_t *mask,
-		       bool *whole);
+int dma_phys_map_range(struct dma_phys_map *map, phys_addr_t phys, bool raw,
+		       const struct dma_phys_p2p_path *path);
+/* map.c: what @dev maps through now: its IOMMU domain or its legacy ops. */
+const void *dma_phys_target(struct device *dev);
+/* map.c: report, once, an unmap that was refused as @dev has changed. */
+void dma_phys_report_stale(struct device *dev);
 
-/* @map->size bytes in runs, the first at @phys; then each run; then the end. */
-int dma_phys_link_start(struct dma_phys_map *map, phys_addr_t phys,
-			struct dma_phys_link *link);
-int dma_phys_link_run(struct dma_phys_map *map, struct dma_phys_link *link,
-		      phys_addr_t phys, size_t len);
-int dma_phys_link_end(struct dma_phys_map *map, struct dma_phys_link *link);
-void dma_phys_link_undo(struct dma_phys_map *map, struct dma_phys_link *link);
+/* explain.c: will the direct route certainly bounce this range? */
+bool dma_phys_must_bounce(struct device *dev, phys_addr_t phys, size_t size);
+/* explain.c: limits of a bounce buffer of @dev; max is 0 if there is none. */
+struct dma_phys_limits dma_phys_bounce_limits(struct device *dev);
+/* explain.c: 0, or why mapping would crash, warn or overflow. */
+int dma_phys_precheck(const struct dma_phys_map *map, phys_addr_t phys,
+		      bool raw);
+/* explain.c: the same for a range that is linked at the IOVA of a list. */
+int dma_phys_precheck_link(const struct dma_phys_map *map, phys_addr_t phys,
+			   bool raw);
+/* explain.c: why the kernel refused to link a range. */
+int dma_phys_explain_link(const struct dma_phys_map *map, phys_addr_t phys);
+/* explain.c: bytes of all bounce buffers of @dev, U64_MAX if not known. */
+u64 dma_phys_bounce_total(struct device *dev);
+/* explain.c: the IOMMU bounces what is not aligned to its granule. */
+bool dma_phys_untrusted(struct device *dev);
+/* explain.c: why the kernel refused to map. */
+int dma_phys_explain(const struct dma_phys_map *map, phys_addr_t phys);
+/* explain.c: the IOVA space of @dev in bytes. */
+u64 dma_phys_iova_space(struct device *dev);
 
-/*
- * Most bytes of a bounce slot, 0 where the device can have none, and where a
- * range may be cut into slots.
+/**
+ * struct dma_phys_record - one dma_map_phys() of a list
+ * @addr: DMA address
+ * @size: length in bytes
+ * @offset: bytes of the list that precede it
+ * @kind: enum dma_phys_kind
+ * @route: enum dma_phys_route
+ * @flags: as in struct dma_phys_map
  */
-struct dma_phys_limits dma_phys_slot_limits(struct device *dev);
+struct dma_phys_record {
+	dma_addr_t addr;
+	size_t size;
+	size_t offset;
+	u8 kind;
+	u8 route;
+	u8 flags;
+};
 
-/* Where @addr of the device leads, 0 where that cannot be known. */
-phys_addr_t dma_phys_route_phys(const struct dma_phys_map *map);
-
-/* Cache maintenance at unmap is owed for each piece of memory. */
-bool dma_phys_route_records(const struct dma_phys_map *map);
-
-/*
- * Undo what the map's record says was done, whatever the device is now. False
- * where the device has lost what was done: then nothing is touched.
+/**
+ * struct dma_phys_records - unmap records of a list
+ * @count: records in use
+ * @max: records allocated
+ * @record: the records
  */
-bool dma_phys_route_undo(struct dma_phys_map *map);
+struct dma_phys_records {
+	size_t count;
+	size_t max;
+	struct dma_phys_record record[] __counted_by(max);
+};
 
-/* Give @len bytes at @offset to one side. The bounds are checked. */
-void dma_phys_route_sync_for_cpu(const struct dma_phys_map *map, size_t offset,
-				 size_t len);
-void dma_phys_route_sync_for_device(const struct dma_phys_map *map,
-				    size_t offset, size_t len);
+/* sg_unmap.c: unmap the first @linked bytes of a list that is linked. */
+void dma_phys_sg_unmap_linked(struct dma_phys_sg *sg, size_t linked);
+/* sg_unmap.c: unmap; false if the device has changed: nothing is touched. */
+bool dma_phys_sg_ask_unmap(struct dma_phys_sg *sg);
+/* sg_unmap.c: make a list empty, with its pool. */
+void dma_phys_sg_clear(struct dma_phys_sg *sg);
+/* sg.c: constraints of @dev on segments. */
+struct dma_phys_limits dma_phys_sg_limits(struct device *dev);
 
-/* Peer with @id, held until dma_phys_peer_put(), NULL where it is gone. */
+/* pool.c: a range that exceeds a bounce buffer takes a record for each. */
+size_t dma_phys_max_records(struct device *dev, size_t count, size_t size);
+/* pool.c: records for @count ranges of @size bytes in all, NULL if no memory. */
+struct dma_phys_records *dma_phys_records_alloc(struct device *dev,
+						struct dma_phys_pool *pool,
+						size_t count, size_t size);
+void dma_phys_records_free(struct dma_phys_pool *pool,
+			   struct dma_phys_records *records);
+
+#ifdef CONFIG_PCI_P2PDMA
+/* peer.c: the peer, held until the put; -ENODEV, or -EAGAIN if suspended. */
 struct dma_phys_peer *dma_phys_peer_get(u32 id);
 void dma_phys_peer_put(struct dma_phys_peer *peer);
 int dma_phys_peer_find(struct pci_dev *owner, int bar, u32 *id);
+/* peer.c: how @dev reaches the peer: 0, or -EREMOTEIO if it does not. */
+int dma_phys_peer_path(struct dma_phys_peer *peer, struct device *dev,
+		       struct dma_phys_p2p_path *path);
+#else
+static inline struct dma_phys_peer *dma_phys_peer_get(u32 id)
+{
+	return ERR_PTR(-ENODEV);
+}
 
-/* How @dev reaches a peer, or a page of one: 0, or -EREMOTEIO if not at all. */
-int dma_phys_peer_way(struct dma_phys_peer *peer, struct device *dev,
-		      struct dma_phys_way *way);
-int dma_phys_page_way(struct page *page, struct device *dev,
-		      struct dma_phys_way *way);
+static inline void dma_phys_peer_put(struct dma_phys_peer *peer)
+{
+}
+
+static inline int dma_phys_peer_find(struct pci_dev *owner, int bar, u32 *id)
+{
+	return -ENODEV;
+}
+
+static inline int dma_phys_peer_path(struct dma_phys_peer *peer,
+				     struct device *dev,
+				     struct dma_phys_p2p_path *path)
+{
+	return -EREMOTEIO;
+}
+#endif
 
 /*
- * debug.c is told: of what was mapped, or failed to be, while it is on; then it
- * gives the handle an id. Of what is unmapped where the handle has one.
+ * debug.c: while it is on, each map and each failure is reported to it, and the
+ * handle gets an id; each unmap of a handle with an id is reported.
  */
 #ifdef CONFIG_DMA_PHYS_DEBUG
 DECLARE_STATIC_KEY_FALSE(dma_phys_debug_key);
@@ -149,7 +172,7 @@ static inline bool dma_phys_debug_on(void)
 }
 
 bool __dma_phys_debug_unmap(u32 id, unsigned long caller);
-void __dma_phys_debug_unmapped(u32 id, bool undone);
+void __dma_phys_debug_unmapped(u32 id, bool unmapped);
 #else
 static inline bool dma_phys_debug_on(void)
 {
@@ -161,42 +184,47 @@ static inline bool __dma_phys_debug_unmap(u32 id, unsigned long caller)
 	return true;
 }
 
-static inline void __dma_phys_debug_unmapped(u32 id, bool undone)
+static inline void __dma_phys_debug_unmapped(u32 id, bool unmapped)
 {
 }
 #endif
 
 void dma_phys_debug_map(struct dma_phys_map *map, phys_addr_t phys, int err,
 			unsigned long caller);
-void dma_phys_debug_vec(struct dma_phys_vec *vec, phys_addr_t phys, int err,
-			unsigned long caller);
+void dma_phys_debug_sg(struct dma_phys_sg *sg, phys_addr_t phys, int err,
+		       unsigned long caller);
+/* For each range of a list: dma_phys_debug_map() does it for single maps. */
+void dma_phys_debug_range(struct device *dev,
+			  const struct dma_phys_range *range,
+			  enum dma_data_direction dir, unsigned long caller);
 
 /*
- * Whether what has this id is still to be undone: not by a copy of its handle,
- * nor after its driver has gone. If so, it is told how that ended.
+ * May the map with this id be unmapped? Not through a copy of a handle that was
+ * unmapped, nor after its device was removed. If so, report the result with
+ * dma_phys_debug_unmapped().
  */
 static inline bool dma_phys_debug_unmap(u32 id, unsigned long caller)
 {
 	return likely(!id) || __dma_phys_debug_unmap(id, caller);
 }
 
-static inline void dma_phys_debug_unmapped(u32 id, bool undone)
+static inline void dma_phys_debug_unmapped(u32 id, bool unmapped)
 {
 	if (unlikely(id))
-		__dma_phys_debug_unmapped(id, undone);
+		__dma_phys_debug_unmapped(id, unmapped);
 }
 
-/* As its files in debugfs. */
+/* For tests: what the files in debugfs do. */
 void dma_phys_debug_enable(bool enable);
 int dma_phys_debug_maps_show(struct seq_file *m, void *unused);
 int dma_phys_debug_counters_show(struct seq_file *m, void *unused);
 
-/* Whether the step that comes next is to fail, instead of being done. */
+/* fault.c: must the next step fail instead of being done? */
 #ifdef CONFIG_FAIL_DMA_PHYS
 extern struct fault_attr dma_phys_fault;
 
 bool dma_phys_fail(void);
-/* Whether any step may. */
+/* fault.c: may any step fail? */
 bool dma_phys_may_fail(void);
 #else
 static inline bool dma_phys_fail(void)

@@ -1,204 +1,295 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * One range: map, sync, unmap. Arguments are checked here, the route does the
- * work, and everyone who watches DMA is told.
+ * One range: map, sync, unmap.
+ *
+ * The kernel's own entry points do the mapping. The handle remembers device,
+ * address, size, direction and attributes, and what the device mapped through,
+ * and unmap brings exactly that back.
  */
 #include <linux/device.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
 #include <linux/export.h>
+#include <linux/init.h>
 #include <linux/instruction_pointer.h>
-#include <linux/kmsan.h>
-#include <trace/events/dma.h>
+#include <linux/cc_platform.h>
+#include <linux/iommu.h>
 
-#include "../debug.h"
+#include "fastpath.h"
 #include "internal.h"
-#include "plain.h"
 
-#define CREATE_TRACE_POINTS
-#include <trace/events/dma_phys.h>
+DEFINE_STATIC_KEY_FALSE(dma_phys_fast_key);
+
+static int __init dma_phys_map_init(void)
+{
+	if (!cc_platform_has(CC_ATTR_MEM_ENCRYPT))
+		static_branch_enable(&dma_phys_fast_key);
+	return 0;
+}
+core_initcall(dma_phys_map_init);
+
+/* ---- Asking the kernel ---- */
 
 int dma_phys_check(struct device *dev, enum dma_data_direction dir, u32 flags)
 {
-	if (!dev || !valid_dma_direction(dir) || flags & ~DMA_PHYS_MANUAL_SYNC)
+	if (!dev || !dev->dma_mask || !valid_dma_direction(dir) ||
+	    flags & ~DMA_PHYS_SKIP_CPU_SYNC)
 		return -EINVAL;
-	if (!dev->dma_mask)
-		return -EINVAL;
-	if (!dev->driver)
-		return -ENODEV;
 	return 0;
 }
 
-static int check(struct device *dev, phys_addr_t addr, size_t len,
-		 enum dma_data_direction dir, u32 flags,
-		 const struct dma_phys_map *map)
+const void *dma_phys_target(struct device *dev)
 {
-	/* A live handle would be lost by writing over it. */
-	if (map->dev || !dma_phys_range_ok(addr, len))
-		return -EINVAL;
-	return dma_phys_check(dev, dir, flags);
+	if (use_dma_iommu(dev))
+		return iommu_get_domain_for_dev(dev) ?: ERR_PTR(-ENODEV);
+	return get_dma_ops(dev);
 }
 
-/* Everyone who watches is told how it went. */
-static noinline int tell_mapped(const struct dma_phys_map *map,
-				phys_addr_t phys, int err)
+void dma_phys_report_stale(struct device *dev)
 {
-	unsigned long attrs = dma_phys_attrs(map);
+	dev_err_once(dev, "dma-phys: driver %s unmaps what was mapped through another IOMMU domain or other DMA ops: not unmapped\n",
+		     dev_driver_string(dev));
+}
 
-	trace_dma_phys_map(map, phys, err);
+static dma_addr_t dma_phys_ask(struct dma_phys_map *map, phys_addr_t phys)
+{
+	dma_addr_t addr;
+
+	if (dma_phys_fail())
+		return DMA_MAPPING_ERROR;
+	addr = dma_map_phys(map->dev, phys, map->size, map->dir,
+			    dma_phys_attrs(map->kind, map->flags));
+	return dma_mapping_error(map->dev, addr) ? DMA_MAPPING_ERROR : addr;
+}
+
+/*
+ * Behind an IOMMU, ask a coherent device to be mapped without a bounce first:
+ * unmap then spares a page-table walk and the search of the bounce pools. The
+ * kernel refuses silently. dma-debug does not look for overlaps of such maps.
+ */
+static dma_addr_t dma_phys_ask_coherent(struct dma_phys_map *map,
+					phys_addr_t phys)
+{
+	dma_addr_t addr;
+
+	if (IS_ENABLED(CONFIG_DMA_API_DEBUG) || map->kind == DMA_PHYS_MMIO ||
+	    !dev_is_dma_coherent(map->dev))
+		return DMA_MAPPING_ERROR;
+
+	map->flags |= DMA_PHYS_COHERENT;
+	addr = dma_phys_ask(map, phys);
+	if (addr == DMA_MAPPING_ERROR)
+		map->flags &= ~DMA_PHYS_COHERENT;
+	return addr;
+}
+
+static int dma_phys_map_bus(struct dma_phys_map *map, phys_addr_t phys,
+			    const struct dma_phys_p2p_path *path)
+{
+	dma_addr_t addr = phys + path->bus_offset;
+	dma_addr_t last = addr + map->size - 1;
+
+	map->route = DMA_PHYS_BUS;
+	if (last < addr ||
+	    last > min_not_zero(*map->dev->dma_mask, map->dev->bus_dma_limit))
+		return -ERANGE;
+	map->addr = addr;
+	return 0;
+}
+
+static enum dma_phys_route dma_phys_route_of(const struct dma_phys_map *map,
+					     phys_addr_t phys)
+{
+	struct device *dev = map->dev;
+
+	if (use_dma_iommu(dev))
+		return DMA_PHYS_IOMMU;
+	if (get_dma_ops(dev))
+		return DMA_PHYS_OPS;
+	if (map->kind == DMA_PHYS_CPU &&
+	    (dma_phys_must_bounce(dev, phys, map->size) ||
+	     dma_kmalloc_needs_bounce(dev, map->size, map->dir)))
+		return DMA_PHYS_BOUNCE;
+	return DMA_PHYS_DIRECT;
+}
+
+int dma_phys_map_range(struct dma_phys_map *map, phys_addr_t phys, bool raw,
+		       const struct dma_phys_p2p_path *path)
+{
+	int err;
+
+	if (path && path->route == DMA_PHYS_BUS)
+		return dma_phys_map_bus(map, phys, path);
+
+	map->route = dma_phys_route_of(map, phys);
+	/* No legacy ops know peers. */
+	if (path && map->route == DMA_PHYS_OPS)
+		return -EOPNOTSUPP;
+	err = dma_phys_precheck(map, phys, raw);
 	if (err)
 		return err;
 
-	if (map->kind == DMA_PHYS_CPU)
-		kmsan_handle_dma(phys, map->size, map->dir);
-	trace_dma_map_phys(map->dev, phys, map->addr, map->size, map->dir,
-			   attrs);
-	debug_dma_map_phys(map->dev, phys, map->size, map->dir, map->addr,
-			   attrs);
-	/* The error was checked: nobody else ever sees the sentinel. */
-	debug_dma_mapping_error(map->dev, map->addr);
+	map->target = dma_phys_target(map->dev);
+	map->addr = DMA_MAPPING_ERROR;
+	if (map->route == DMA_PHYS_IOMMU)
+		map->addr = dma_phys_ask_coherent(map, phys);
+	if (map->addr == DMA_MAPPING_ERROR)
+		map->addr = dma_phys_ask(map, phys);
+	if (map->addr == DMA_MAPPING_ERROR)
+		return dma_phys_explain(map, phys);
+
+	/* On a coherent device only a bounce buffer has to be synced. */
+	if (map->route == DMA_PHYS_DIRECT && map->kind == DMA_PHYS_CPU &&
+	    dev_is_dma_coherent(map->dev) &&
+	    dma_need_sync(map->dev, map->addr))
+		map->route = DMA_PHYS_BOUNCE;
 	return 0;
 }
 
-static void tell_unmapped(const struct dma_phys_map *map)
-{
-	unsigned long attrs = dma_phys_attrs(map);
+/* ---- Map ---- */
 
-	trace_dma_unmap_phys(map->dev, map->addr, map->size, map->dir, attrs);
-	debug_dma_unmap_phys(map->dev, map->addr, map->size, map->dir, attrs);
-}
-
-static bool quick_watched(void)
+static int dma_phys_map_peer(struct dma_phys_map *map, phys_addr_t phys,
+			     u32 id)
 {
-	return IS_ENABLED(CONFIG_DMA_API_DEBUG) || IS_ENABLED(CONFIG_KMSAN) ||
-	       trace_dma_phys_map_enabled() || trace_dma_map_phys_enabled();
-}
+	struct dma_phys_p2p_path path;
+	struct dma_phys_peer *peer;
+	int err;
 
-/* Where it went well, the handle is the caller's. */
-static int finish(struct dma_phys_map *new, phys_addr_t phys, int err,
-		  struct dma_phys_map *map, unsigned long caller)
-{
-	if (dma_phys_debug_on())
-		dma_phys_debug_map(new, phys, err, caller);
-	err = tell_mapped(new, phys, err);
+	peer = dma_phys_peer_get(id);
+	if (IS_ERR(peer))
+		return PTR_ERR(peer);
+
+	err = dma_phys_peer_path(peer, map->dev, &path);
 	if (!err)
-		*map = *new;
+		err = dma_phys_map_range(map, phys, false, &path);
+	if (err)
+		dma_phys_peer_put(peer);
+	else
+		map->peer = peer;
 	return err;
 }
 
-static noinline int map_cpu_routed(struct device *dev,
-				   const struct cpu_phys *range,
-				   enum dma_data_direction dir, u32 flags,
-				   struct dma_phys_map *map,
-				   unsigned long caller)
+static int dma_phys_map_slow(struct device *dev,
+			     const struct dma_phys_range *range,
+			     enum dma_data_direction dir, u32 flags,
+			     struct dma_phys_map *map, unsigned long caller)
 {
-	struct dma_phys_map new = {};
+	struct dma_phys_map new = {
+		.dev = dev,
+		.size = range->len,
+		.dir = dir,
+		.kind = range->kind,
+		.flags = flags,
+	};
 	int err;
 
-	if (!range || !map)
+	/* A live handle would be lost by writing over it. */
+	if (!map || map->dev || !dma_phys_range_ok(range->addr, range->len))
 		return -EINVAL;
-	err = check(dev, range->addr, range->len, dir, flags, map);
+	err = dma_phys_check(dev, dir, flags);
 	if (err)
 		return err;
 
-	new.dev = dev;
-	new.size = range->len;
-	new.dir = dir;
-	new.kind = DMA_PHYS_CPU;
-	new.flags = flags;
-
-	err = dma_phys_route_cpu(&new, range->addr);
-	return finish(&new, range->addr, err, map, caller);
+	if (range->peer)
+		err = dma_phys_map_peer(&new, range->addr, range->peer);
+	else
+		err = dma_phys_map_range(&new, range->addr, range->raw, NULL);
+	if (dma_phys_debug_on())
+		dma_phys_debug_map(&new, range->addr, err, caller);
+	trace_dma_phys_map(&new, range->addr, err);
+	if (!err)
+		*map = new;
+	return err;
 }
 
-static noinline int map_cpu_iommu(struct device *dev,
-				  const struct cpu_phys *range,
-				  enum dma_data_direction dir, u32 flags,
-				  struct dma_phys_map *map,
-				  unsigned long caller)
+static noinline int dma_phys_map_cpu_slow(struct device *dev,
+					  const struct cpu_phys *cpu,
+					  enum dma_data_direction dir,
+					  u32 flags, struct dma_phys_map *map,
+					  unsigned long caller)
+{
+	struct dma_phys_range range;
+
+	if (!cpu)
+		return -EINVAL;
+	range = (struct dma_phys_range){
+		.addr = cpu->addr,
+		.len = cpu->len,
+		.kind = DMA_PHYS_CPU,
+		.raw = cpu->raw,
+	};
+	return dma_phys_map_slow(dev, &range, dir, flags, map, caller);
+}
+
+/*
+ * Behind an IOMMU. A range that cannot make the kernel warn: not address 0, no
+ * wrap-around, no size that IOVA allocation has another use for.
+ */
+static noinline int dma_phys_map_cpu_iommu(struct device *dev,
+					   const struct cpu_phys *range,
+					   enum dma_data_direction dir,
+					   u32 flags, struct dma_phys_map *map,
+					   unsigned long caller)
 {
 	phys_addr_t phys = range->addr;
 	size_t len = range->len;
 
-	if (unlikely((uintptr_t)map->dev | (flags & ~DMA_PHYS_MANUAL_SYNC)))
-		return map_cpu_routed(dev, range, dir, flags, map, caller);
-	if (unlikely(!dma_phys_quick_range(dev, phys, len)))
-		return map_cpu_routed(dev, range, dir, flags, map, caller);
+	if (unlikely((uintptr_t)map->dev | (flags & ~DMA_PHYS_SKIP_CPU_SYNC)) ||
+	    unlikely(!phys) || unlikely(!len) ||
+	    unlikely((phys | len) & DMA_IOVA_USE_SWIOTLB) ||
+	    unlikely(!dev_is_dma_coherent(dev)) ||
+	    unlikely(dma_get_min_align_mask(dev)))
+		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
+					     caller);
 
-	/* Written first: what the handle keeps need not be kept elsewhere. */
+	/* Stored first: what the handle holds needs no register. */
 	map->size = len;
-	map->undo = phys;
-	dma_phys_plain_tail(map, dir, DMA_PHYS_IOMMU, flags | DMA_PHYS_QUICK);
-	map->addr = dma_phys_quick_map(dev, phys, len, dir);
+	map->peer = NULL;
+	map->target = iommu_get_domain_for_dev(dev);
+	dma_phys_set_tail(map, dir, DMA_PHYS_IOMMU, flags | DMA_PHYS_COHERENT);
+	map->addr = dma_map_phys(dev, phys, len, dir,
+				 DMA_ATTR_REQUIRE_COHERENT | DMA_ATTR_NO_WARN);
 	if (unlikely(map->addr == DMA_MAPPING_ERROR)) {
-		dir = map->dir;
-		flags = map->flags & ~DMA_PHYS_QUICK;
+		flags = map->flags & DMA_PHYS_SKIP_CPU_SYNC;
 		*map = (struct dma_phys_map){};
-		return map_cpu_routed(dev, range, dir, flags, map, caller);
+		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
+					     caller);
 	}
 	map->dev = dev;
-	return quick_watched() ? tell_mapped(map, map->undo, 0) : 0;
-}
-
-/* Nothing will be undone, so that nothing is noted for it. */
-static __always_inline int map_cpu_plain(struct device *dev, u64 addr, u64 len,
-					 enum dma_data_direction dir, u32 flags,
-					 struct dma_phys_map *map)
-{
-	map->dev = dev;
-	map->addr = addr;
-	map->size = len;
-	dma_phys_plain_tail(map, dir, DMA_PHYS_DIRECT,
-			    flags | DMA_PHYS_PLAIN);
-	return quick_watched() ? tell_mapped(map, addr, 0) : 0;
-}
-
-/* With flags, or where the bus reaches less than the device's mask. */
-static noinline int map_cpu_limited(struct device *dev,
-				    const struct cpu_phys *range,
-				    enum dma_data_direction dir, u32 flags,
-				    struct dma_phys_map *map,
-				    unsigned long caller)
-{
-	u64 last;
-
-	if (map->dev || !dma_phys_plain_flags(flags) ||
-	    dma_phys_plain_bus(dev) ||
-	    !dma_phys_last(range->addr, range->len, &last) ||
-	    last >= dma_phys_plain_end(dev))
-		return map_cpu_routed(dev, range, dir, flags, map, caller);
-	return map_cpu_plain(dev, range->addr, range->len, dir, flags, map);
+	trace_dma_phys_map(map, phys, 0);
+	return 0;
 }
 
 /**
- * dma_phys_map_cpu() - let a device reach memory that the CPU caches
- * @dev: the device; its driver is bound and has set a DMA mask
- * @range: the memory, which must stay allocated until the map is undone
- * @dir: who writes: DMA_TO_DEVICE, DMA_FROM_DEVICE or DMA_BIDIRECTIONAL
- * @flags: 0 or DMA_PHYS_MANUAL_SYNC
+ * dma_phys_map_cpu() - map memory that the CPU caches for a device
+ * @dev: the device; its driver has set a DMA mask
+ * @range: the memory, which must stay allocated until it is unmapped
+ * @dir: DMA_TO_DEVICE, DMA_FROM_DEVICE or DMA_BIDIRECTIONAL
+ * @flags: 0 or DMA_PHYS_SKIP_CPU_SYNC
  * @map: an empty handle
  *
- * On success the device owns the memory, and finds it at @map->addr, all
- * @map->size bytes in a row. The CPU must not touch it before
- * dma_phys_sync_for_cpu() or dma_phys_unmap().
+ * On success the device owns the memory and finds all @map->size bytes at
+ * @map->addr. The CPU must not access it before dma_phys_sync_for_cpu() or
+ * dma_phys_unmap().
  *
- * Context: Any. Does not sleep and allocates nothing but, with GFP_ATOMIC, page
- * tables under an IOMMU and what a growing pool of bounce slots takes.
+ * Context: Any. Does not sleep. The kernel allocates, with GFP_ATOMIC, page
+ * tables behind an IOMMU and what a growing pool of bounce buffers takes.
  * Return:
  * * 0 - the range is mapped; on failure @map stays empty
- * * -EINVAL - a pointer is NULL; @map is not empty; no such direction or flag;
+ * * -EINVAL - a pointer is NULL; @map is not empty; invalid direction or flag;
  *   the range is empty or wraps around; the device has no DMA mask; physical
- *   address 0 under an IOMMU; the device writes, is not coherent, and the range
- *   shares a cache line with what lies beside it
- * * -ENODEV - no driver is bound to the device
+ *   address 0 behind an IOMMU
  * * -ERANGE - the device cannot address the range, and it cannot be bounced:
- *   there are no slots, or the range is not in the kernel's direct map
- * * -E2BIG - the range is larger than one bounce slot, or than all IOVA space
- * * -EAGAIN - bounce slots or IOVA space are used up
- * * -ENOMEM - no memory for IOMMU page tables
- * * -EOPNOTSUPP - the device's route cannot map memory, or not with the
- *   alignment that the device asks for; or the device is not coherent, and the
- *   range not in the kernel's direct map
+ *   there is no pool, or the device does not reach it; or the range straddles
+ *   two windows of the bus
+ * * -E2BIG - larger than one bounce buffer, than all IOVA space, or than the
+ *   legacy ops can map
+ * * -EAGAIN - all bounce buffers are in use
+ * * -ENOMEM - behind an IOMMU: no IOVA space, page table or bounce buffer
+ * * -EOPNOTSUPP - the route cannot obey the alignment that the device asks for;
+ *   or a raw range would have to be flushed or bounced
+ * * -EIO - the kernel refused, legacy ops for example, for a reason that cannot
+ *   be determined
  */
 int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 		     enum dma_data_direction dir, u32 flags,
@@ -207,188 +298,201 @@ int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 	u64 addr, len, last;
 
 	if (unlikely(!range) || unlikely(!map) ||
-	    unlikely(!dma_phys_plain_use(dev, dir)))
-		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
+	    unlikely(!dma_phys_fast_use(dev, dir)))
+		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
+					     _RET_IP_);
 	if (use_dma_iommu(dev))
-		return map_cpu_iommu(dev, range, dir, flags, map, _RET_IP_);
+		return dma_phys_map_cpu_iommu(dev, range, dir, flags, map,
+					      _RET_IP_);
 
 	addr = range->addr;
 	len = range->len;
-	if (unlikely(!dma_phys_plain_device(dev)) ||
+	if (unlikely(!dma_phys_fast_device(dev)) ||
 	    unlikely(!dma_phys_last(addr, len, &last)) ||
 	    unlikely(last >= *dev->dma_mask))
-		return map_cpu_routed(dev, range, dir, flags, map, _RET_IP_);
-	/* None of them is the rule: they are asked together. */
-	if (unlikely((uintptr_t)map->dev | dma_phys_plain_bus(dev) |
-		     dev->bus_dma_limit | flags))
-		return map_cpu_limited(dev, range, dir, flags, map, _RET_IP_);
+		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
+					     _RET_IP_);
+	/* All of them are rare: check them together. */
+	if (unlikely((uintptr_t)map->dev | dma_phys_fast_offset(dev) |
+		     dev->bus_dma_limit | (flags & ~DMA_PHYS_SKIP_CPU_SYNC)))
+		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
+					     _RET_IP_);
 
-	return map_cpu_plain(dev, addr, len, dir, 0, map);
+	/* Nothing has to be unmapped, so nothing else is stored. */
+	map->dev = dev;
+	map->addr = addr;
+	map->size = len;
+	dma_phys_set_tail(map, dir, DMA_PHYS_DIRECT, flags | DMA_PHYS_FAST);
+	trace_dma_phys_map(map, addr, 0);
+	return 0;
 }
 EXPORT_SYMBOL_GPL(dma_phys_map_cpu);
 
 /**
- * dma_phys_map_mmio() - let a device reach device memory
- * @dev: the device; its driver is bound and has set a DMA mask
+ * dma_phys_map_mmio() - map device memory for a device
+ * @dev: the device; its driver has set a DMA mask
  * @range: the device memory
- * @dir: who writes: DMA_TO_DEVICE means that @dev reads the device memory
- * @flags: 0 or DMA_PHYS_MANUAL_SYNC, which changes nothing here
+ * @dir: DMA_TO_DEVICE means that @dev reads the device memory
+ * @flags: 0 or DMA_PHYS_SKIP_CPU_SYNC, which changes nothing here
  * @map: an empty handle
  *
- * The memory is never bounced, never in a CPU cache, and never given a kernel
- * address. Where the range belongs to a peer, the map holds the peer: its
- * driver cannot finish detaching before dma_phys_unmap(). So map it for a
- * transfer, not for the life of a driver: one thread that detaches two devices
- * would wait for a map that only itself can undo.
+ * Device memory is never bounced, never flushed, and never mapped into the
+ * kernel. The map of a peer's range holds the peer: the owner's driver cannot
+ * finish detaching before dma_phys_unmap(). A client that maps for longer than a
+ * transfer attaches to the peer, see dma_phys_peer_attach(). Two devices that are
+ * detached by one thread must not hold maps of each other.
  *
- * Context: Any, but for a peer's range process, atomic or not. Does not sleep and
- * allocates nothing but, under an IOMMU, page tables with GFP_ATOMIC, and at the
+ * Context: Any; process, atomic or not, for the range of a peer. Does not sleep.
+ * The kernel allocates, with GFP_ATOMIC, page tables behind an IOMMU, and at the
  * first map between two peers a note of how they are connected.
  * Return:
  * * 0 - the range is mapped; on failure @map stays empty
- * * -EINVAL - a pointer is NULL; @map is not empty; no such direction or flag;
+ * * -EINVAL - a pointer is NULL; @map is not empty; invalid direction or flag;
  *   the range is empty or wraps around; the device has no DMA mask; physical
- *   address 0 under an IOMMU
- * * -ENODEV - no driver is bound to the device, or the peer is gone
+ *   address 0 behind an IOMMU
+ * * -ENODEV - the peer is gone
+ * * -EAGAIN - the peer is suspended
+ * * -EREMOTEIO - the device cannot reach the peer
  * * -ERANGE - the device cannot address the range
- * * -EREMOTEIO - nothing connects the device and the peer
- * * -EOPNOTSUPP - the device's route cannot map device memory: bouncing is
- *   forced, the legacy operations cannot, or the device is untrusted and the
- *   range not aligned to the IOMMU's granule
- * * -E2BIG - the range is larger than all IOVA space
- * * -EAGAIN - IOVA space is used up
- * * -ENOMEM - no memory for IOMMU page tables
+ * * -EOPNOTSUPP - bouncing is forced; the device is untrusted and the range not
+ *   aligned to the granule of its IOMMU; or a peer's range on legacy ops
+ * * -E2BIG - larger than all IOVA space, or than the legacy ops can map
+ * * -ENOMEM - behind an IOMMU: no IOVA space or page table
+ * * -EIO - the kernel refused, legacy ops for example, for a reason that cannot
+ *   be determined
  */
 int dma_phys_map_mmio(struct device *dev, const struct mmio_phys *range,
 		      enum dma_data_direction dir, u32 flags,
 		      struct dma_phys_map *map)
 {
-	struct dma_phys_map new = {};
-	int err;
+	struct dma_phys_range both;
 
-	if (!range || !map)
+	if (!range)
 		return -EINVAL;
-	err = check(dev, range->addr, range->len, dir, flags, map);
-	if (err)
-		return err;
-
-	new.dev = dev;
-	new.size = range->len;
-	new.dir = dir;
-	new.kind = DMA_PHYS_MMIO;
-	new.flags = flags;
-
-	err = dma_phys_route_mmio(&new, range->addr, range->peer);
-	return finish(&new, range->addr, err, map, _RET_IP_);
+	both = (struct dma_phys_range){
+		.addr = range->addr,
+		.len = range->len,
+		.kind = DMA_PHYS_MMIO,
+		.peer = range->peer,
+	};
+	return dma_phys_map_slow(dev, &both, dir, flags, map, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_map_mmio);
 
-static bool has(const struct dma_phys_map *map, size_t offset, size_t len)
+/* ---- Sync ---- */
+
+/* The device still maps through what it mapped through then. */
+static bool dma_phys_fits(const struct dma_phys_map *map)
 {
-	return map && map->dev && len &&
-	       dma_phys_within(offset, len, map->size);
+	return map->route == DMA_PHYS_BUS ||
+	       map->target == dma_phys_target(map->dev);
+}
+
+static int dma_phys_sync(struct dma_phys_map *map, size_t offset, size_t len,
+			 bool for_cpu)
+{
+	if (!map || !map->dev || !len ||
+	    !dma_phys_within(offset, len, map->size))
+		return -EINVAL;
+	trace_dma_phys_sync(map, offset, len, for_cpu);
+	if (map->kind == DMA_PHYS_MMIO || map->flags & DMA_PHYS_FAST)
+		return 0;
+	if (unlikely(!dma_phys_fits(map))) {
+		dma_phys_report_stale(map->dev);
+		return -EINVAL;
+	}
+
+	if (for_cpu)
+		dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
+					map->dir);
+	else
+		dma_sync_single_for_device(map->dev, map->addr + offset, len,
+					   map->dir);
+	return 0;
 }
 
 /**
- * dma_phys_sync_for_cpu() - give part of a range back to the CPU
+ * dma_phys_sync_for_cpu() - transfer a part of a range to the CPU
  * @map: the handle
  * @offset: bytes from the start of the map
  * @len: length in bytes
  *
- * Afterwards the CPU may read what the device wrote. Does nothing for device
- * memory.
+ * Afterwards the CPU reads what the device wrote. A no-op for device memory.
  *
  * Context: Any.
- * Return: 0, or -EINVAL where @map is empty, or @len is 0 or leaves it.
+ * Return: 0, or -EINVAL if @map is empty or stale, @len is 0, or the part
+ * exceeds the map.
  */
 int dma_phys_sync_for_cpu(struct dma_phys_map *map, size_t offset, size_t len)
 {
-	if (!has(map, offset, len))
-		return -EINVAL;
-	if (map->kind == DMA_PHYS_MMIO)
-		return 0;
-
-	if (!(map->flags & (DMA_PHYS_PLAIN | DMA_PHYS_QUICK)))
-		dma_phys_route_sync_for_cpu(map, offset, len);
-	trace_dma_phys_sync(map, offset, len, true);
-	trace_dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
-				      map->dir);
-	debug_dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
-				      map->dir);
-	return 0;
+	return dma_phys_sync(map, offset, len, true);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sync_for_cpu);
 
 /**
- * dma_phys_sync_for_device() - give part of a range to the device again
+ * dma_phys_sync_for_device() - transfer a part of a range to the device again
  * @map: the handle
  * @offset: bytes from the start of the map
  * @len: length in bytes
  *
- * Afterwards the device may read what the CPU wrote, and the CPU must not touch
- * it. Does nothing for device memory.
+ * Afterwards the device reads what the CPU wrote, and the CPU must not access
+ * the part. A no-op for device memory.
  *
  * Context: Any.
- * Return: 0, or -EINVAL where @map is empty, or @len is 0 or leaves it.
+ * Return: 0, or -EINVAL if @map is empty or stale, @len is 0, or the part
+ * exceeds the map.
  */
 int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
 			     size_t len)
 {
-	if (!has(map, offset, len))
-		return -EINVAL;
-	if (map->kind == DMA_PHYS_MMIO)
-		return 0;
-
-	if (!(map->flags & (DMA_PHYS_PLAIN | DMA_PHYS_QUICK)))
-		dma_phys_route_sync_for_device(map, offset, len);
-	trace_dma_phys_sync(map, offset, len, false);
-	trace_dma_sync_single_for_device(map->dev, map->addr + offset, len,
-					 map->dir);
-	debug_dma_sync_single_for_device(map->dev, map->addr + offset, len,
-					 map->dir);
-	return 0;
+	return dma_phys_sync(map, offset, len, false);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sync_for_device);
 
-static bool unmap_watched(void)
+/* ---- Unmap ---- */
+
+/* False if the device has changed: then nothing is touched. */
+static bool dma_phys_ask_unmap(struct dma_phys_map *map)
 {
-	return IS_ENABLED(CONFIG_DMA_API_DEBUG) ||
-	       trace_dma_phys_unmap_enabled() || trace_dma_unmap_phys_enabled();
+	if (map->flags & DMA_PHYS_FAST)
+		return true;
+	if (unlikely(!dma_phys_fits(map))) {
+		dma_phys_report_stale(map->dev);
+		return false;
+	}
+
+	if (map->route != DMA_PHYS_BUS)
+		dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
+			       dma_phys_attrs(map->kind, map->flags));
+	if (map->peer)
+		dma_phys_peer_put(map->peer);
+	return true;
 }
 
-static noinline void unmap_told(struct dma_phys_map *map, unsigned long caller)
+static noinline void dma_phys_unmap_slow(struct dma_phys_map *map,
+					 unsigned long caller)
 {
-	bool undone;
+	bool unmapped;
 
 	if (!map->dev)
 		return;
 	if (dma_phys_debug_unmap(map->id, caller)) {
-		undone = map->flags & DMA_PHYS_PLAIN ||
-			 dma_phys_route_undo(map);
-		trace_dma_phys_unmap(map, 0, undone ? 0 : -ENODEV);
-		if (undone)
-			tell_unmapped(map);
-		dma_phys_debug_unmapped(map->id, undone);
+		unmapped = dma_phys_ask_unmap(map);
+		trace_dma_phys_unmap(map, 0, unmapped ? 0 : -ENODEV);
+		dma_phys_debug_unmapped(map->id, unmapped);
 	}
 	*map = (struct dma_phys_map){};
 }
 
-static noinline void unmap_quick(struct dma_phys_map *map, unsigned long caller)
-{
-	if (likely(dma_phys_quick_unmap(map)))
-		*map = (struct dma_phys_map){};
-	else
-		unmap_told(map, caller);
-}
-
 /**
- * dma_phys_unmap() - undo a map
+ * dma_phys_unmap() - unmap a range
  * @map: the handle; empty afterwards
  *
- * The device must be done with the range. Does nothing for an empty handle or
- * for NULL. A handle is not copied: it is one map's, and undone once. Where the
- * device has lost the DMA domain or the legacy operations that it was mapped
- * with, nothing is touched: what was mapped is lost, as dma-debug will tell.
+ * The device has finished with the range. The CPU owns it afterwards. A no-op
+ * for an empty handle and for NULL. A handle must not be copied: it stands for
+ * one map and is unmapped once. If the IOMMU domain or the DMA ops of the device
+ * have changed since it was mapped, nothing is touched, and this is reported
+ * once.
  *
  * Context: Any.
  */
@@ -397,12 +501,35 @@ void dma_phys_unmap(struct dma_phys_map *map)
 	if (unlikely(!map))
 		return;
 
-	if (likely(map->flags & DMA_PHYS_PLAIN) && !unmap_watched())
-		/* It has noted nothing in @undo. */
-		*map = (struct dma_phys_map){ .undo = map->undo };
-	else if (likely(map->flags & DMA_PHYS_QUICK) && !unmap_watched())
-		unmap_quick(map, _RET_IP_);
-	else
-		unmap_told(map, _RET_IP_);
+	if (likely(map->flags & DMA_PHYS_FAST) &&
+	    !trace_dma_phys_unmap_enabled()) {
+		/* It has stored nothing in @target and @peer. */
+		map->dev = NULL;
+		map->addr = 0;
+		map->size = 0;
+		dma_phys_set_tail(map, 0, DMA_PHYS_NONE, 0);
+	} else {
+		dma_phys_unmap_slow(map, _RET_IP_);
+	}
 }
 EXPORT_SYMBOL_GPL(dma_phys_unmap);
+
+/**
+ * dma_phys_unmap_nosync() - unmap a range that the CPU owns already
+ * @map: the handle; empty afterwards
+ *
+ * Like dma_phys_unmap(), but the data is not transferred to the CPU: for memory
+ * that the CPU has owned since the last dma_phys_sync_for_cpu(), or that was
+ * never given to the device. What the CPU has written stays.
+ *
+ * Context: Any.
+ */
+void dma_phys_unmap_nosync(struct dma_phys_map *map)
+{
+	if (unlikely(!map) || unlikely(!map->dev))
+		return;
+
+	map->flags |= DMA_PHYS_SKIP_CPU_SYNC;
+	dma_phys_unmap_slow(map, _RET_IP_);
+}
+EXPORT_SYMBOL_GPL(dma_phys_unmap_nosync);

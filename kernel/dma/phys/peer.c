@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * BARs lent to other devices, and taken back.
+ * BARs that are shared with other devices.
  *
- * Ranges name a peer by an id, maps hold a reference on it. So a range may
- * outlive its peer, and only fails to map; a map cannot: the owner's driver
- * does not finish detaching before the last map is gone. Users who hold maps for
- * long attach to the peer, and are told to give them up.
+ * A range names its peer by an id, a map holds a reference on the peer. So a
+ * range can outlive its peer, and then fails to map. A map cannot: removal of
+ * the owner waits for the last unmap. Clients that keep maps attach to the peer
+ * and are revoked first.
+ *
+ * A peer that is found in the xarray is registered. If its reference counter is
+ * dying as well, the peer is suspended: no new map is made until it is resumed.
  */
 #include <linux/completion.h>
 #include <linux/device/devres.h>
+#include <linux/dma-phys-peer.h>
 #include <linux/dma-phys.h>
 #include <linux/export.h>
+#include <linux/jiffies.h>
 #include <linux/mutex.h>
-#include <linux/pci.h>
 #include <linux/pci-p2pdma.h>
+#include <linux/pci.h>
 #include <linux/percpu-refcount.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
@@ -23,38 +29,51 @@
 
 #include "internal.h"
 
+/* A removal that waits for maps is reported after, and then every: */
+#define PEER_REPORT_FIRST	(10 * HZ)
+#define PEER_REPORT_AGAIN	(600 * HZ)
+
 /**
- * struct dma_phys_peer - a BAR that its owner lends to other devices
- * @ref: one for the registration, one for each map
- * @gone: completed when @ref is
- * @owner: whose BAR it is
- * @provider: the BAR as peer-to-peer DMA knows it, valid while @ref lives
- * @users: who is told when it leaves, under users_lock
- * @leaving: nobody attaches any more, under users_lock
- * @rcu: for those who looked it up without a reference
- * @id: what ranges know it by, not used again soon
+ * struct dma_phys_peer - a BAR that its owner shares with other devices
+ * @ref: held by each map, by each suspend that revokes clients, and by the
+ *	registration unless the peer is suspended
+ * @no_new_maps: completed when no CPU takes a new reference, since suspend
+ * @owner: the device that owns the BAR
+ * @provider: the BAR in the PCI P2PDMA core, valid while @ref is held
+ * @clients: attached clients, under clients_lock
+ * @id: names the peer in ranges; not reused before the ids wrap around
  * @bar: index of the BAR
  */
 struct dma_phys_peer {
 	struct percpu_ref ref;
-	struct completion gone;
+	struct completion no_new_maps;
 	struct pci_dev *owner;
 	struct p2pdma_provider *provider;
-	struct list_head users;
-	bool leaving;
-	struct rcu_head rcu;
+	struct list_head clients;
 	u32 id;
 	int bar;
 };
 
-/* Peers come and go under the mutex; it is not held while one is waited for. */
+/*
+ * Peers are registered, suspended, resumed and unregistered under the mutex. It
+ * is not held while a callback runs or maps are waited for.
+ */
 static DEFINE_XARRAY_ALLOC1(peers);
 static DEFINE_MUTEX(peers_lock);
 static u32 peers_next;
 
-/* Of all peers: a user may outlive the peer that it attached to. */
-static DEFINE_SPINLOCK(users_lock);
-static DECLARE_WAIT_QUEUE_HEAD(users_told);
+/* Woken if the last reference of a peer is put, and if one is unregistered. */
+static DECLARE_WAIT_QUEUE_HEAD(peers_wait);
+
+/* One lock for the clients of all peers: a client can outlive its peer. */
+static DEFINE_SPINLOCK(clients_lock);
+static DECLARE_WAIT_QUEUE_HEAD(clients_wait);
+
+/* Why there is no new reference: suspended, or no longer registered. */
+static int peer_refusal(u32 id)
+{
+	return xa_load(&peers, id) ? -EAGAIN : -ENODEV;
+}
 
 struct dma_phys_peer *dma_phys_peer_get(u32 id)
 {
@@ -62,7 +81,11 @@ struct dma_phys_peer *dma_phys_peer_get(u32 id)
 
 	guard(rcu)();
 	peer = dma_phys_fail() ? NULL : xa_load(&peers, id);
-	return peer && percpu_ref_tryget_live(&peer->ref) ? peer : NULL;
+	if (!peer)
+		return ERR_PTR(-ENODEV);
+	if (unlikely(!percpu_ref_tryget_live_rcu(&peer->ref)))
+		return ERR_PTR(peer_refusal(id));
+	return peer;
 }
 
 void dma_phys_peer_put(struct dma_phys_peer *peer)
@@ -70,8 +93,8 @@ void dma_phys_peer_put(struct dma_phys_peer *peer)
 	percpu_ref_put(&peer->ref);
 }
 
-/* The result is good for comparing, and for more under RCU or the mutex. */
-static struct dma_phys_peer *peer_of(struct pci_dev *owner, int bar)
+/* The caller holds peers_lock, or uses the result under RCU only. */
+static struct dma_phys_peer *peer_lookup(struct pci_dev *owner, int bar)
 {
 	struct dma_phys_peer *peer;
 	unsigned long id;
@@ -87,110 +110,123 @@ int dma_phys_peer_find(struct pci_dev *owner, int bar, u32 *id)
 	struct dma_phys_peer *peer;
 
 	guard(rcu)();
-	peer = peer_of(owner, bar);
+	peer = peer_lookup(owner, bar);
 	if (!peer)
 		return -ENODEV;
 	*id = peer->id;
 	return 0;
 }
 
-static int way_of(enum pci_p2pdma_map_type type,
-		  struct p2pdma_provider *provider, struct dma_phys_way *way)
+/* The only use of pci_p2pdma_map_type(), which is not exported to modules. */
+int dma_phys_peer_path(struct dma_phys_peer *peer, struct device *dev,
+		       struct dma_phys_p2p_path *path)
 {
-	way->peer = true;
 	if (dma_phys_fail())
 		return -EREMOTEIO;
-	switch (type) {
+
+	switch (pci_p2pdma_map_type(peer->provider, dev)) {
 	case PCI_P2PDMA_MAP_BUS_ADDR:
-		way->route = DMA_PHYS_BUS;
-		way->bus_offset = pci_p2pdma_bus_addr_map(provider, 0);
+		path->route = DMA_PHYS_BUS;
+		path->bus_offset = pci_p2pdma_bus_addr_map(peer->provider, 0);
 		return 0;
 	case PCI_P2PDMA_MAP_THRU_HOST_BRIDGE:
-		way->route = DMA_PHYS_DIRECT;
+		path->route = DMA_PHYS_DIRECT;
+		path->bus_offset = 0;
 		return 0;
 	default:
 		return -EREMOTEIO;
 	}
 }
 
-int dma_phys_peer_way(struct dma_phys_peer *peer, struct device *dev,
-		      struct dma_phys_way *way)
-{
-	return way_of(pci_p2pdma_map_type(peer->provider, dev), peer->provider,
-		      way);
-}
-
-/* Who holds the page holds what it belongs to. */
-int dma_phys_page_way(struct page *page, struct device *dev,
-		      struct dma_phys_way *way)
-{
-	struct pci_p2pdma_map_state state = {};
-	enum pci_p2pdma_map_type type = pci_p2pdma_state(&state, dev, page);
-
-	return way_of(type, state.mem, way);
-}
-
 static void peer_released(struct percpu_ref *ref)
+{
+	wake_up_all(&peers_wait);
+}
+
+static void peer_confirm(struct percpu_ref *ref)
 {
 	struct dma_phys_peer *peer = container_of(ref, struct dma_phys_peer,
 						  ref);
 
-	complete(&peer->gone);
+	complete_all(&peer->no_new_maps);
 }
 
-static bool user_attached(const struct dma_phys_peer_user *user)
+static bool client_attached(const struct dma_phys_peer_client *client)
 {
-	return user->node.next;
+	return client->node.next;
 }
 
-/* As it was before: it may be attached again, elsewhere in memory too. */
-static void user_remove(struct dma_phys_peer_user *user)
+/* A detached client has a zeroed node: it may be moved and attached again. */
+static void client_remove(struct dma_phys_peer_client *client)
 {
-	list_del(&user->node);
-	user->node = (struct list_head){};
+	list_del(&client->node);
+	client->node = (struct list_head){};
 }
 
 /*
- * Tell each user once. A user belongs to the core until its callback has
- * returned: dma_phys_peer_detach() waits for that.
+ * Revoke all clients that are attached now. The core uses a client until its
+ * callback has returned: dma_phys_peer_detach() waits for that. Clients that
+ * attach after a resume are not among these.
  */
 static void peer_revoke(struct dma_phys_peer *peer)
 {
-	struct dma_phys_peer_user *user;
+	struct dma_phys_peer_client *client;
+	LIST_HEAD(clients);
 
-	spin_lock_irq(&users_lock);
-	peer->leaving = true;
-	while ((user = list_first_entry_or_null(&peer->users, typeof(*user),
-						node))) {
-		user_remove(user);
-		user->told_by = current;
-		spin_unlock_irq(&users_lock);
+	spin_lock_irq(&clients_lock);
+	list_splice_init(&peer->clients, &clients);
+	while ((client = list_first_entry_or_null(&clients, typeof(*client),
+						  node))) {
+		client_remove(client);
+		client->revoking_task = current;
+		spin_unlock_irq(&clients_lock);
 
-		user->revoke(user);
+		client->revoke(client);
 
-		spin_lock_irq(&users_lock);
-		user->told_by = NULL;
-		wake_up_all(&users_told);
+		spin_lock_irq(&clients_lock);
+		client->revoking_task = NULL;
+		wake_up_all(&clients_wait);
 	}
-	spin_unlock_irq(&users_lock);
+	spin_unlock_irq(&clients_lock);
 }
 
-/* devres runs this before it takes the provider away: that came first. */
-static void peer_leave(void *data)
+/* Idle sleep: a leaked map is reported here, not as a hung task. */
+static void peer_wait_unmapped(struct dma_phys_peer *peer)
+{
+	long timeout = PEER_REPORT_FIRST;
+
+	while (!wait_event_idle_timeout(peers_wait,
+					percpu_ref_is_zero(&peer->ref),
+					timeout)) {
+		pci_warn(peer->owner, "dma-phys: removal waits: BAR %d is still mapped by other devices\n",
+			 peer->bar);
+		timeout = PEER_REPORT_AGAIN;
+	}
+}
+
+/* A devres action: it runs before devres frees @provider, which is older. */
+static void peer_remove(void *data)
 {
 	struct dma_phys_peer *peer = data;
 
-	scoped_guard(mutex, &peers_lock)
+	scoped_guard(mutex, &peers_lock) {
 		xa_erase(&peers, peer->id);
-	percpu_ref_kill(&peer->ref);
+		if (!percpu_ref_is_dying(&peer->ref))
+			percpu_ref_kill(&peer->ref);
+	}
+	wake_up_all(&peers_wait);
+
 	peer_revoke(peer);
-	wait_for_completion(&peer->gone);
+	peer_wait_unmapped(peer);
+
+	/* Lookups and the last put may still use the peer under RCU. */
+	synchronize_rcu();
 	percpu_ref_exit(&peer->ref);
-	kfree_rcu(peer, rcu);
+	kfree(peer);
 }
 
-static int peer_enter(struct pci_dev *owner, int bar,
-		      struct p2pdma_provider *provider)
+static int peer_add(struct pci_dev *owner, int bar,
+		    struct p2pdma_provider *provider)
 {
 	struct dma_phys_peer *peer;
 	int err;
@@ -199,29 +235,30 @@ static int peer_enter(struct pci_dev *owner, int bar,
 	if (!peer)
 		return -ENOMEM;
 
-	init_completion(&peer->gone);
-	INIT_LIST_HEAD(&peer->users);
+	init_completion(&peer->no_new_maps);
+	INIT_LIST_HEAD(&peer->clients);
 	peer->owner = owner;
 	peer->provider = provider;
 	peer->bar = bar;
 
 	err = dma_phys_fail() ? -ENOMEM :
-	      percpu_ref_init(&peer->ref, peer_released, 0, GFP_KERNEL);
+	      percpu_ref_init(&peer->ref, peer_released,
+			      PERCPU_REF_ALLOW_REINIT, GFP_KERNEL);
 	if (err)
 		goto err_free;
 
-	/* 1 says that ids began anew: one that is in use is still skipped. */
+	/* 1 means that the ids wrapped around, and is no error. */
 	err = dma_phys_fail() ? -ENOMEM :
 	      xa_alloc_cyclic(&peers, &peer->id, NULL, xa_limit_32b,
 			      &peers_next, GFP_KERNEL);
 	if (err < 0)
 		goto err_ref;
 
-	err = devm_add_action(&owner->dev, peer_leave, peer);
+	err = devm_add_action(&owner->dev, peer_remove, peer);
 	if (err)
 		goto err_id;
 
-	/* Found by others only now that all is set, in the place kept for it. */
+	/* The entry is reserved: this makes the peer visible and cannot fail. */
 	xa_store(&peers, peer->id, peer, GFP_KERNEL);
 	return 0;
 
@@ -235,23 +272,23 @@ err_free:
 }
 
 /**
- * dma_phys_peer_register() - lend a BAR to other devices
+ * dma_phys_peer_register() - share a BAR with other devices
  * @owner: the device that owns the BAR; the caller is its driver
  * @bar: index of the BAR, 0 to 5
  *
- * Until dma_phys_peer_unregister(), mmio_phys_from_bar() gives ranges of the BAR,
- * and other devices may map them. A driver that forgets to take the BAR back
- * does so when it has detached, after its remove(); both wait until the last map
- * is gone.
+ * Until dma_phys_peer_unregister(), mmio_phys_from_bar() makes ranges of the BAR,
+ * and other devices may map them. If the driver does not unregister the BAR,
+ * devres does, after remove(). Both wait for the last unmap.
  *
- * Context: Process, may sleep, with a driver bound to @owner, in its probe or
+ * Context: Process, may sleep. A driver is bound to @owner: in its probe() or
  * later.
  * Return:
- * * 0 - the BAR is lent
+ * * 0 - the BAR is shared
  * * -EINVAL - no such BAR, or it is not memory with an address
  * * -ENODEV - no driver is bound to @owner
- * * -EEXIST - the BAR is lent already
- * * -EOPNOTSUPP - the device's BARs cannot be mapped
+ * * -EEXIST - the BAR is already shared
+ * * -EOPNOTSUPP - the BARs of the device cannot be mapped, or the kernel has no
+ *   CONFIG_PCI_P2PDMA
  * * -ENOMEM - no memory for the peer
  */
 int dma_phys_peer_register(struct pci_dev *owner, int bar)
@@ -269,7 +306,7 @@ int dma_phys_peer_register(struct pci_dev *owner, int bar)
 		return -ENODEV;
 
 	guard(mutex)(&peers_lock);
-	if (peer_of(owner, bar))
+	if (peer_lookup(owner, bar))
 		return -EEXIST;
 
 	err = pcim_p2pdma_init(owner);
@@ -280,21 +317,23 @@ int dma_phys_peer_register(struct pci_dev *owner, int bar)
 	if (!provider)
 		return -EOPNOTSUPP;
 
-	return peer_enter(owner, bar, provider);
+	return peer_add(owner, bar, provider);
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_register);
 
 /**
- * dma_phys_peer_unregister() - take a lent BAR back
+ * dma_phys_peer_unregister() - stop sharing a BAR
  * @owner: the device that owns the BAR
  * @bar: index of the BAR
  *
- * New maps fail with -ENODEV from here on. Tells who attached to the peer, one
- * after the other, and waits until the last map is gone.
- * Does nothing for a BAR that is not lent, or that is being taken back already.
- * Call it first in remove(), while the device still answers its users.
+ * New maps fail with -ENODEV from now on. Revokes the attached clients, one after
+ * the other, and waits for the last unmap. A wait of more than ten seconds is
+ * logged. Does nothing if the BAR is not shared or is already being
+ * unregistered. Call it first in remove(), while the device still responds. A
+ * suspended peer need not be resumed before.
  *
- * Context: Process, may sleep for as long as a map is held.
+ * Context: Process, may sleep for as long as a map is held. The caller holds no
+ * lock that a callback takes.
  */
 void dma_phys_peer_unregister(struct pci_dev *owner, int bar)
 {
@@ -303,94 +342,198 @@ void dma_phys_peer_unregister(struct pci_dev *owner, int bar)
 	if (!owner)
 		return;
 
-	/* Of two who try at once, one finds the action, and runs it. */
+	/* Only one of two callers can remove the action, and runs it. */
 	scoped_guard(mutex, &peers_lock) {
-		peer = peer_of(owner, bar);
-		if (!peer || devm_remove_action_nowarn(&owner->dev, peer_leave,
+		peer = peer_lookup(owner, bar);
+		if (!peer || devm_remove_action_nowarn(&owner->dev, peer_remove,
 						       peer))
 			return;
 	}
-	peer_leave(peer);
+	peer_remove(peer);
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_unregister);
 
+/* Is no map of the peer held, or the peer no longer registered? */
+static bool peer_is_idle(u32 id)
+{
+	struct dma_phys_peer *peer;
+
+	guard(rcu)();
+	peer = xa_load(&peers, id);
+	return !peer || percpu_ref_is_zero(&peer->ref);
+}
+
+/* The peer, suspended and held until the put, or NULL. */
+static struct dma_phys_peer *peer_start_suspend(struct pci_dev *owner, int bar)
+{
+	struct dma_phys_peer *peer;
+
+	guard(mutex)(&peers_lock);
+	peer = peer_lookup(owner, bar);
+	if (!peer)
+		return NULL;
+
+	percpu_ref_get(&peer->ref);
+	if (!percpu_ref_is_dying(&peer->ref)) {
+		reinit_completion(&peer->no_new_maps);
+		percpu_ref_kill_and_confirm(&peer->ref, peer_confirm);
+	}
+	return peer;
+}
+
 /**
- * dma_phys_peer_attach() - ask to be told when a peer leaves
+ * dma_phys_peer_suspend() - stop the use of a shared BAR, before a reset
+ * @owner: the device that owns the BAR
+ * @bar: index of the BAR
+ * @timeout_ms: how long to wait for the last unmap, in milliseconds; less than
+ *	100 is taken as 100
+ *
+ * From now until dma_phys_peer_resume(), maps of the BAR and
+ * dma_phys_peer_attach() return -EAGAIN. Ranges stay valid. Revokes the attached
+ * clients, same as dma_phys_peer_unregister(); they may attach again after
+ * dma_phys_peer_resume(). Then waits for the last unmap. If the time runs out,
+ * the peer stays suspended, and the caller decides whether to reset the device
+ * while it is mapped.
+ *
+ * For reset_prepare() and for a driver's own recovery: takes no device lock.
+ * A second call waits again. dma_phys_peer_unregister() ends the wait.
+ *
+ * Context: Process, may sleep: for the callbacks and an RCU grace period, then
+ * for at most @timeout_ms. The caller holds no lock that a callback takes.
+ * Return:
+ * * 0 - no map is held, and none is made before dma_phys_peer_resume()
+ * * -ENODEV - the BAR is not shared, or was unregistered meanwhile
+ * * -ETIMEDOUT - a map is still held
+ */
+int dma_phys_peer_suspend(struct pci_dev *owner, int bar,
+			  unsigned int timeout_ms)
+{
+	struct dma_phys_peer *peer = peer_start_suspend(owner, bar);
+	long timeout;
+	u32 id;
+
+	if (!peer)
+		return -ENODEV;
+
+	/* The RCU callback that confirms puts a reference a moment later. */
+	timeout = max_t(long, msecs_to_jiffies(timeout_ms), HZ / 10);
+	id = peer->id;
+	peer_revoke(peer);
+	wait_for_completion(&peer->no_new_maps);
+	/* Unregistering may free the peer from here on. */
+	percpu_ref_put(&peer->ref);
+
+	if (!wait_event_timeout(peers_wait, peer_is_idle(id), timeout))
+		return -ETIMEDOUT;
+	return xa_load(&peers, id) ? 0 : -ENODEV;
+}
+EXPORT_SYMBOL_GPL(dma_phys_peer_suspend);
+
+/**
+ * dma_phys_peer_resume() - allow the use of a shared BAR again
+ * @owner: the device that owns the BAR
+ * @bar: index of the BAR
+ *
+ * Maps and dma_phys_peer_attach() work again. Clients that were revoked are not
+ * notified. Does nothing if the BAR is not shared or not suspended.
+ *
+ * Context: Process, may sleep. Takes no device lock.
+ */
+void dma_phys_peer_resume(struct pci_dev *owner, int bar)
+{
+	struct dma_phys_peer *peer;
+
+	guard(mutex)(&peers_lock);
+	peer = peer_lookup(owner, bar);
+	if (peer && percpu_ref_is_dying(&peer->ref))
+		percpu_ref_resurrect(&peer->ref);
+}
+EXPORT_SYMBOL_GPL(dma_phys_peer_resume);
+
+/**
+ * dma_phys_peer_attach() - ask to be revoked before a peer goes away
  * @range: a range of the peer
- * @user: who is told; zeroed memory but for its callback
+ * @client: the client; zeroed memory except for its callback
  *
- * For who holds maps of a peer's ranges for longer than a transfer: without it
- * the owner's removal waits for as long as they are held. Attach first, then
- * map. When the peer leaves, the callback runs once, in process context, after
- * those of users that attached earlier. It undoes all maps of the peer that
- * @user stands for, or sees to it that they are undone soon, and may sleep. A map
- * that begins after the callback fails with -ENODEV; one that is being made
- * meanwhile may succeed, so the callback takes the lock under which @user maps.
- * It may run before this returns, and holds the owner's device lock where the
- * owner's driver detaches.
+ * For drivers that keep maps of a peer for longer than a transfer: without it,
+ * removal of the owner waits for as long as the maps are held, and a reset of
+ * the owner until its timeout. Per-transfer mappings need no revocation. Attach
+ * first, then map.
  *
- * @user stays in place until dma_phys_peer_detach() has returned, and may then
- * be attached again.
+ * When the peer is unregistered or suspended, the callback runs once, in process
+ * context, after those of clients that attached earlier. It unmaps all maps of
+ * the peer that @client stands for, or causes them to be unmapped soon, and may
+ * sleep. A map that starts after the callback fails with -ENODEV or -EAGAIN. A
+ * map that is being made at the same time may succeed, so the callback takes the
+ * lock under which the driver maps for @client. The callback may run before this
+ * function returns. It must not take a device lock: the caller of the callback
+ * can hold those of the owner and, in a bus reset, of other devices.
+ *
+ * @client must not move until dma_phys_peer_detach() has returned. After a
+ * callback, the client is detached and may be attached again.
  *
  * Context: Any.
  * Return:
- * * 0 - @user will be told
- * * -EINVAL - the range belongs to no peer, @user has no callback, is attached
- *   already or is being told, or a pointer is NULL
- * * -ENODEV - the peer is gone, or is leaving
+ * * 0 - @client will be revoked
+ * * -EINVAL - the range belongs to no peer; @client has no callback, is already
+ *   attached or is being revoked; or a pointer is NULL
+ * * -ENODEV - the peer is gone, or is being unregistered
+ * * -EAGAIN - the peer is suspended
  */
 int dma_phys_peer_attach(const struct mmio_phys *range,
-			 struct dma_phys_peer_user *user)
+			 struct dma_phys_peer_client *client)
 {
 	struct dma_phys_peer *peer;
 	int err = 0;
 
-	if (!range || !range->peer || !user || !user->revoke)
+	if (!range || !range->peer || !client || !client->revoke)
 		return -EINVAL;
 
 	peer = dma_phys_peer_get(range->peer);
-	if (!peer)
-		return -ENODEV;
+	if (IS_ERR(peer))
+		return PTR_ERR(peer);
 
-	scoped_guard(spinlock_irqsave, &users_lock) {
-		if (user_attached(user) || user->told_by)
+	/* Not dying under the lock: peer_revoke() comes later, and finds it. */
+	scoped_guard(spinlock_irqsave, &clients_lock) {
+		if (client_attached(client) || client->revoking_task)
 			err = -EINVAL;
-		else if (peer->leaving)
-			err = -ENODEV;
+		else if (percpu_ref_is_dying(&peer->ref))
+			err = peer_refusal(range->peer);
 		else
-			list_add_tail(&user->node, &peer->users);
+			list_add_tail(&client->node, &peer->clients);
 	}
 	dma_phys_peer_put(peer);
 	return err;
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_attach);
 
-/* Whether its callback has returned, or is what asks. */
-static bool user_is_told(struct dma_phys_peer_user *user)
+/* Has the callback returned, or is it the caller? */
+static bool client_not_revoking(struct dma_phys_peer_client *client)
 {
-	guard(spinlock_irq)(&users_lock);
-	return !user->told_by || user->told_by == current;
+	guard(spinlock_irq)(&clients_lock);
+	return !client->revoking_task || client->revoking_task == current;
 }
 
 /**
- * dma_phys_peer_detach() - be told no more
- * @user: as given to dma_phys_peer_attach()
+ * dma_phys_peer_detach() - no longer be revoked
+ * @client: as given to dma_phys_peer_attach()
  *
- * When this returns the callback will not run, and does not run on another CPU;
- * @user may be freed, unless this was called by its own callback. Does nothing
- * where @user is NULL, is not attached, or was told already. The caller holds no
- * lock that the callback takes.
+ * After this the callback does not run on any CPU and will not run, and @client
+ * may be freed. If the callback itself calls this, @client may be freed after
+ * the callback has returned. Does nothing if @client is NULL, not attached, or
+ * already revoked.
  *
- * Context: Process, may sleep for as long as the callback runs.
+ * Context: Process, may sleep for as long as the callback runs. The caller holds
+ * no lock that the callback takes.
  */
-void dma_phys_peer_detach(struct dma_phys_peer_user *user)
+void dma_phys_peer_detach(struct dma_phys_peer_client *client)
 {
-	if (!user)
+	if (!client)
 		return;
 
-	scoped_guard(spinlock_irq, &users_lock)
-		if (user_attached(user))
-			user_remove(user);
-	wait_event(users_told, user_is_told(user));
+	scoped_guard(spinlock_irq, &clients_lock)
+		if (client_attached(client))
+			client_remove(client);
+	wait_event(clients_wait, client_not_revoking(client));
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_detach);

@@ -1,263 +1,137 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What is this address? Ranges of one kind, proved before they exist.
+ * Physical ranges of one kind, validated when they are made.
+ *
+ * Validation looks at struct pages and at the resource tree, never at the memory
+ * itself: a read could bring a cache line back that a device is writing.
  */
 #include <linux/dma-phys.h>
-#include <linux/efi.h>
 #include <linux/export.h>
 #include <linux/highmem.h>
 #include <linux/ioport.h>
+#include <linux/kasan.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
 #include <linux/pci.h>
 #include <linux/sched/task_stack.h>
-#include <linux/uaccess.h>
-
-#ifdef CONFIG_X86
-#include <asm/e820/api.h>
-#endif
 
 #include "internal.h"
 
-struct ram_count {
-	phys_addr_t last;
-	u64 bytes;
-};
-
-static int count_ram(struct resource *res, void *data)
+/* The last byte of a range; false if it is empty or wraps around. */
+static bool range_last(phys_addr_t addr, size_t len, phys_addr_t *last)
 {
-	struct ram_count *count = data;
+	return len && !check_add_overflow(addr, (phys_addr_t)(len - 1), last);
+}
 
-	count->bytes += min_t(u64, res->end, count->last) - res->start + 1;
+static int system_ram_add(struct resource *res, void *bytes)
+{
+	*(u64 *)bytes += resource_size(res);
 	return 0;
 }
 
 /*
- * Bytes that are RAM of the kernel's: region_intersects() says yes to a range
- * that ends where nothing is. The walk finds nothing in a single byte: it goes
- * one beyond the last.
+ * Are all pages of a range System RAM, from end to end? Bytes are counted, as
+ * region_intersects() ignores holes. Whole pages are counted, as the walk finds
+ * nothing in a single byte, and as a page that is System RAM in part has no
+ * place in the linear map. RAM above the limit of the kernel has no struct page.
  */
-static u64 system_ram(phys_addr_t addr, size_t len)
+static bool range_is_system_ram(phys_addr_t addr, phys_addr_t last)
 {
-	struct ram_count count = { .last = addr + len - 1 };
+	phys_addr_t start = round_down(addr, PAGE_SIZE);
+	phys_addr_t end = last | (PAGE_SIZE - 1);
+	u64 ram = 0;
 
-	if (count.last == PHYS_ADDR_MAX)
-		return 0;
-
-	walk_system_ram_res(addr, count.last + 1, &count, count_ram);
-	return count.bytes;
-}
-
-#ifdef CONFIG_X86
-static u64 common(u64 addr, u64 len, u64 start, u64 size)
-{
-	u64 first = max(addr, start);
-	u64 last = min(addr + (len - 1), start + (size - 1));
-
-	return size && first <= last ? last - first + 1 : 0;
-}
-
-/* Tables that EFI left in memory, and the kernel keeps for it. */
-static bool efi_owns(phys_addr_t addr, size_t len)
-{
-	efi_memory_desc_t *md;
-
-	if (!efi_enabled(EFI_BOOT))
+	/* The walk would start again at 0. */
+	if (end == PHYS_ADDR_MAX)
 		return false;
-	if (!efi_enabled(EFI_MEMMAP))
-		return true;
 
-	for_each_efi_memory_desc(md)
-		if (md->attribute & EFI_MEMORY_RUNTIME &&
-		    common(addr, len, md->phys_addr,
-			   md->num_pages << EFI_PAGE_SHIFT))
+	walk_iomem_res_desc(IORES_DESC_NONE,
+			    IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY, start, end,
+			    &ram, system_ram_add);
+	return ram == (u64)end - start + 1 && pfn_valid(PHYS_PFN(end));
+}
+
+/*
+ * Memory of a DAX device, or device memory that is coherent, is cached and has a
+ * linear map, though it is not System RAM. Of the other types one is a PCI BAR,
+ * and one cannot be accessed by the CPU.
+ */
+static bool pgmap_is_memory(const struct dev_pagemap *pgmap)
+{
+	switch (pgmap->type) {
+	case MEMORY_DEVICE_COHERENT:
+	case MEMORY_DEVICE_FS_DAX:
+	case MEMORY_DEVICE_GENERIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The reference of the caller on a page keeps @pgmap alive. */
+static bool pgmap_holds(const struct dev_pagemap *pgmap, phys_addr_t addr,
+			phys_addr_t last)
+{
+	if (!pgmap_is_memory(pgmap))
+		return false;
+
+	for (int i = 0; i < pgmap->nr_range; i++)
+		if (addr >= pgmap->ranges[i].start &&
+		    last <= pgmap->ranges[i].end)
 			return true;
 	return false;
 }
 
-static u64 table_ram(const struct e820_table *table, u64 addr, u64 len)
+/* The page allocator handed out @page and all up to @last in one folio. */
+static bool folio_holds(struct page *page, phys_addr_t last)
 {
-	u64 ram = 0;
+	struct folio *folio = page_folio(page);
 
-	for (u32 i = 0; i < table->nr_entries; i++)
-		if (table->entries[i].type == E820_TYPE_RAM)
-			ram += common(addr, len, table->entries[i].addr,
-				      table->entries[i].size);
-	return ram;
+	return !PageReserved(page) &&
+	       last - PFN_PHYS(folio_pfn(folio)) < folio_size(folio);
 }
 
-/* Bytes that the firmware says are RAM, whatever the command line says. */
-static u64 firmware_ram(phys_addr_t addr, size_t len)
+/* Is a range that starts in @page cached memory with struct pages? */
+static bool page_range_is_memory(struct page *page, phys_addr_t addr,
+				 size_t len)
 {
-	return table_ram(e820_table_firmware, addr, len);
-}
+	phys_addr_t last;
 
-/* Where it is not the kernel's it is reserved or left out, for no known use. */
-static bool kept_ram(phys_addr_t addr, size_t len)
-{
-	const struct e820_table *table = e820_table;
-
-	/* The first megabyte is the BIOS's, which seldom says so. */
-	if (addr < SZ_1M || firmware_ram(addr, len) != len ||
-	    efi_owns(addr, len))
+	if (!range_last(addr, len, &last))
 		return false;
-
-	for (u32 i = 0; i < table->nr_entries; i++)
-		if (table->entries[i].type != E820_TYPE_RAM &&
-		    table->entries[i].type != E820_TYPE_RESERVED &&
-		    common(addr, len, table->entries[i].addr,
-			   table->entries[i].size))
-			return false;
-
-	/* The kernel's own may have been unplugged. */
-	return table_ram(table, addr, len) == system_ram(addr, len);
-}
-#else
-/* Who keeps a memory map that the command line has not changed? */
-static u64 firmware_ram(phys_addr_t addr, size_t len)
-{
-	return 0;
-}
-
-static bool kept_ram(phys_addr_t addr, size_t len)
-{
-	return false;
-}
-#endif
-
-/* A claim is busy; a device's window, or its BAR, is not. */
-static int is_device(struct resource *res, void *last)
-{
-	return res->start <= *(phys_addr_t *)last &&
-	       !(res->flags & IORESOURCE_BUSY) &&
-	       res->desc != IORES_DESC_RESERVED;
-}
-
-/* Where the kernel was told of no RAM, it may have put a device. */
-static bool holds_device(phys_addr_t addr, size_t len)
-{
-	phys_addr_t last = addr + len - 1;
-
-	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, addr,
-				   last + 1, &last, is_device) > 0;
-}
-
-static bool all_ram(phys_addr_t addr, size_t len)
-{
-	return system_ram(addr, len) == len ||
-	       (kept_ram(addr, len) && !holds_device(addr, len));
-}
-
-/* As copy_from_kernel_nofault(), for a byte whose address is a kernel's. */
-static bool readable(const void *addr)
-{
-	u8 byte;
-
-	pagefault_disable();
-	__get_kernel_nofault(&byte, addr, u8, fault);
-	pagefault_enable();
-	return true;
-fault:
-	pagefault_enable();
-	return false;
-}
-
-/*
- * Memory that was kept from the kernel, as with memmap= or mem=, has no place
- * in its direct map, though it may have pages.
- */
-bool dma_phys_in_direct_map(phys_addr_t phys, size_t len)
-{
-	unsigned long last = PHYS_PFN(phys + len - 1);
-
-	for (unsigned long pfn = PHYS_PFN(phys); pfn <= last; pfn++)
-		if (!pfn_valid(pfn) ||
-		    (!PageHighMem(pfn_to_page(pfn)) &&
-		     !readable(__va(PFN_PHYS(pfn)))))
-			return false;
-	return true;
-}
-
-/*
- * Device memory may have a struct page too. Pages of another device's BAR, and
- * pages that the CPU cannot reach, are never cacheable memory.
- */
-static bool page_is_device_memory(struct page *page)
-{
-	return is_pci_p2pdma_page(page) || is_device_private_page(page);
+	if (is_zone_device_page(page))
+		return pgmap_holds(page_pgmap(page), addr, last);
+	return folio_holds(page, last) || range_is_system_ram(addr, last);
 }
 
 /**
- * cpu_phys_from_addr() - range of memory from a physical address, with proof
- * @addr: physical address of the first byte
- * @len: length in bytes
- * @range: where the range is stored
- *
- * Proves that every byte is RAM in the system's memory map, and none of it
- * device memory with struct pages. The proof walks the resource tree: use
- * cpu_phys_from_page() or cpu_phys_from_virt() where a page or a pointer is
- * at hand.
- *
- * RAM that was kept from the kernel with memmap= or mem= is RAM as well, where
- * the firmware's own map says so: on x86, beyond the first megabyte, and
- * neither persistent nor put to another use. Where the device does not reach
- * it by itself or through an IOMMU, it cannot be mapped: nothing that is not
- * in the kernel's direct map can be bounced.
- *
- * Context: Process, atomic or not: the resource lock is no interrupt's.
- * Return: 0, or -EINVAL where @len is 0, the range wraps around, any byte is
- * not RAM, or @range is NULL. @range is written on success only.
- */
-int cpu_phys_from_addr(phys_addr_t addr, size_t len, struct cpu_phys *range)
-{
-	if (!range || !dma_phys_range_ok(addr, len) || !all_ram(addr, len))
-		return -EINVAL;
-
-	*range = (struct cpu_phys){ .addr = addr, .len = len };
-	return 0;
-}
-EXPORT_SYMBOL_GPL(cpu_phys_from_addr);
-
-/* The page allocator has handed out all of it, as one. */
-static bool in_folio(struct page *page, size_t offset, size_t len)
-{
-	size_t start = folio_page_idx(page_folio(page), page) << PAGE_SHIFT;
-
-	return !PageReserved(page) && offset <= SIZE_MAX - start &&
-	       dma_phys_within(start + offset, len,
-			       folio_size(page_folio(page)));
-}
-
-/**
- * cpu_phys_from_page() - range of memory from a page
- * @page: the page in which the range starts
+ * cpu_phys_from_page() - make a range of memory from a page
+ * @page: page in which the range starts; the caller holds a reference
  * @offset: bytes from the start of @page to the first byte
  * @len: length in bytes
- * @range: where the range is stored
+ * @range: the range, written on success only
  *
- * Cheap for memory that the page allocator handed out, up to the end of its
- * folio. Anything else (reserved pages, several folios in a row) is proved as
- * by cpu_phys_from_addr().
+ * Cheap up to the end of the folio. A longer range, or one in reserved pages, is
+ * looked up in the resource tree and must be System RAM, see
+ * cpu_phys_from_addr(). A range in ZONE_DEVICE memory that the CPU caches (DAX,
+ * coherent device memory) must not leave its struct dev_pagemap.
  *
- * Context: Any for memory of one folio, else as cpu_phys_from_addr().
- * Return: 0, or -EINVAL where @len is 0, the range wraps around or leaves RAM,
- * @page is device memory, or a pointer is NULL. @range is written on success
- * only.
+ * Context: Any context if one folio or ZONE_DEVICE memory holds the range, else
+ * see cpu_phys_from_addr().
+ * Return: 0, or -EINVAL if a pointer is NULL, @len is 0, the range wraps around,
+ * @page is a P2PDMA page or device private, or not all of the range is memory.
  */
 int cpu_phys_from_page(struct page *page, size_t offset, size_t len,
 		       struct cpu_phys *range)
 {
 	phys_addr_t addr;
 
-	if (!page || !range || !len || page_is_device_memory(page))
+	if (!page || !range ||
+	    check_add_overflow(page_to_phys(page), (phys_addr_t)offset, &addr))
 		return -EINVAL;
-
-	if (check_add_overflow(page_to_phys(page), (phys_addr_t)offset, &addr))
+	if (!page_range_is_memory(page, addr, len))
 		return -EINVAL;
-
-	if (!in_folio(page, offset, len))
-		return cpu_phys_from_addr(addr, len, range);
 
 	*range = (struct cpu_phys){ .addr = addr, .len = len };
 	return 0;
@@ -265,78 +139,168 @@ int cpu_phys_from_page(struct page *page, size_t offset, size_t len,
 EXPORT_SYMBOL_GPL(cpu_phys_from_page);
 
 /**
- * cpu_phys_from_virt() - range of memory from a kernel virtual address
- * @addr: first byte, in the kernel's linear map
+ * cpu_phys_from_virt() - make a range of memory from a linear-map address
+ * @addr: first byte, an address of kmalloc() or of the page allocator; it may
+ *	carry a KASAN tag
  * @len: length in bytes
- * @range: where the range is stored
+ * @range: the range, written on success only
  *
- * For memory of kmalloc() and of the page allocator. An address of vmalloc(),
- * of a stack, of a module or of the kernel image is refused: its pages need
- * not be adjacent, or must not be shared with a device.
+ * Addresses outside the linear map are refused: vmalloc(), stacks in vmalloc
+ * space, modules, the kernel image. So is the stack of the current task in the
+ * linear map: a cache line of it cannot belong to a device.
  *
- * Context: Any for memory of one folio, else as cpu_phys_from_addr().
- * Return: 0, or -EINVAL where @len is 0, @addr is not in the linear map or the
- * range leaves RAM, or a pointer is NULL. @range is written on success only.
+ * Context: See cpu_phys_from_page().
+ * Return: 0, or -EINVAL if a pointer is NULL, @len is 0, @addr is refused, or
+ * the range leaves memory or the linear map.
  */
 int cpu_phys_from_virt(const void *addr, size_t len, struct cpu_phys *range)
 {
-	struct page *page;
+	const void *virt = kasan_reset_tag(addr);
+	phys_addr_t phys;
 
-	if (!addr || is_vmalloc_addr(addr) || !virt_addr_valid(addr))
+	if (!addr || !range || is_vmalloc_addr(virt) || !virt_addr_valid(virt))
 		return -EINVAL;
 
-	/* The kernel image has a second address, which is not this one. */
-	if (__va(__pa(addr)) != addr || object_is_on_stack(addr))
+	/* The kernel image, and uncached windows, are aliases of the linear map. */
+	phys = __pa(virt);
+	if (__va(phys) != virt || object_is_on_stack(virt))
+		return -EINVAL;
+	if (!page_range_is_memory(virt_to_page(virt), phys, len))
 		return -EINVAL;
 
-	page = virt_to_page(addr);
-	if (!in_folio(page, offset_in_page(addr), len) &&
-	    !dma_phys_in_direct_map(__pa(addr), len))
+	/* The linear map ends where highmem starts. */
+	if (PageHighMem(pfn_to_page(PHYS_PFN(phys + len - 1))))
 		return -EINVAL;
 
-	return cpu_phys_from_page(page, offset_in_page(addr), len, range);
+	*range = (struct cpu_phys){ .addr = phys, .len = len };
+	return 0;
 }
 EXPORT_SYMBOL_GPL(cpu_phys_from_virt);
 
-/* Device memory at @offset of a resource that spans [@start, @start + @size). */
-static int mmio_range(phys_addr_t start, u64 size, u64 offset, size_t len,
-		      u32 peer, struct mmio_phys *range)
+/**
+ * cpu_phys_from_addr() - make a range of memory from a physical address
+ * @addr: physical address of the first byte
+ * @len: length in bytes
+ * @range: the range, written on success only
+ *
+ * Validates that every page of the range is System RAM in the resource tree.
+ * That walk takes longer than cpu_phys_from_page() or cpu_phys_from_virt(), so
+ * use these if there is a page or a pointer. For memory that is not System RAM
+ * see cpu_phys_from_raw().
+ *
+ * Context: Process context, may be atomic: takes the lock of the resource tree,
+ * which is not safe in interrupts.
+ * Return: 0, or -EINVAL if @range is NULL, @len is 0, the range wraps around, or
+ * not all of it is System RAM.
+ */
+int cpu_phys_from_addr(phys_addr_t addr, size_t len, struct cpu_phys *range)
 {
-	if (!range || !len || !dma_phys_within(offset, len, size) ||
-	    !dma_phys_range_ok(start + offset, len))
+	phys_addr_t last;
+
+	if (!range || !range_last(addr, len, &last) ||
+	    !range_is_system_ram(addr, last))
 		return -EINVAL;
 
-	/* No struct resource is proof against a driver that filled it wrong. */
-	if (region_intersects(start + offset, len, IORESOURCE_SYSTEM_RAM,
-			      IORES_DESC_NONE) != REGION_DISJOINT ||
-	    firmware_ram(start + offset, len))
+	*range = (struct cpu_phys){ .addr = addr, .len = len };
+	return 0;
+}
+EXPORT_SYMBOL_GPL(cpu_phys_from_addr);
+
+/* Does ZONE_DEVICE say that this is a PCI BAR, or out of reach of the CPU? */
+static bool pfn_is_device_memory(unsigned long pfn)
+{
+	struct dev_pagemap *pgmap = get_dev_pagemap(pfn);
+	bool device = pgmap && !pgmap_is_memory(pgmap);
+
+	put_dev_pagemap(pgmap);
+	return device;
+}
+
+/**
+ * cpu_phys_from_raw() - make a range of memory that the caller vouches for
+ * @addr: physical address of the first byte
+ * @len: length in bytes
+ * @range: the range, written on success only
+ *
+ * For memory that is not System RAM: a carveout, coherent device memory, what
+ * mem= or memmap= left out. The caller vouches that all of it is memory that the
+ * CPU may cache, and that it stays so while it is mapped. It needs no struct
+ * page and no place in the linear map.
+ *
+ * Cache maintenance and bounce buffers go through the linear map. Therefore a
+ * raw range is mapped only for a device that is coherent, reaches the range, and
+ * is neither forced to bounce nor behind legacy dma_map_ops; for any other,
+ * mapping it returns -EOPNOTSUPP. That holds for a raw range of System RAM too.
+ *
+ * Context: Any context.
+ * Return: 0, or -EINVAL if @range is NULL, @len is 0, the range wraps around, or
+ * it starts in a P2PDMA or device private page.
+ */
+int cpu_phys_from_raw(phys_addr_t addr, size_t len, struct cpu_phys *range)
+{
+	phys_addr_t last;
+
+	if (!range || !range_last(addr, len, &last) ||
+	    pfn_is_device_memory(PHYS_PFN(addr)))
 		return -EINVAL;
 
-	*range = (struct mmio_phys){
-		.addr = start + offset,
-		.len = len,
-		.peer = peer,
-	};
+	*range = (struct cpu_phys){ .addr = addr, .len = len, .raw = true };
+	return 0;
+}
+EXPORT_SYMBOL_GPL(cpu_phys_from_raw);
+
+/* Is @res a memory resource that has an address, and holds the range? */
+static bool mmio_resource_holds(const struct resource *res, u64 offset,
+				size_t len)
+{
+	u64 last;
+
+	if (resource_type(res) != IORESOURCE_MEM ||
+	    res->flags & (IORESOURCE_UNSET | IORESOURCE_DISABLED) ||
+	    res->end < res->start)
+		return false;
+
+	/* A resource may span all addresses: its size does not fit in 64 bits. */
+	last = res->end - res->start;
+	return len && offset <= last && len - 1 <= last - offset;
+}
+
+static int mmio_range_set(const struct resource *res, u64 offset, size_t len,
+			  u32 peer, struct mmio_phys *range)
+{
+	phys_addr_t addr;
+
+	if (!range || !mmio_resource_holds(res, offset, len))
+		return -EINVAL;
+
+	/* A driver may have filled in @res with the address of RAM. */
+	addr = res->start + offset;
+	if (region_intersects(addr, len, IORESOURCE_SYSTEM_RAM,
+			      IORES_DESC_NONE) != REGION_DISJOINT)
+		return -EINVAL;
+
+	*range = (struct mmio_phys){ .addr = addr, .len = len, .peer = peer };
 	return 0;
 }
 
 /**
- * mmio_phys_from_bar() - range of device memory from a PCI BAR
- * @owner: the device that owns the BAR, and lends it as a peer
+ * mmio_phys_from_bar() - make a range of device memory from a PCI BAR
+ * @owner: device whose driver shares the BAR, see dma_phys_peer_register()
  * @bar: index of the BAR, 0 to 5
  * @offset: bytes from the start of the BAR to the first byte
  * @len: length in bytes
- * @range: where the range is stored
+ * @range: the range, written on success only
  *
- * The range may be kept after the peer has gone: maps of it then fail.
+ * The range names the peer and holds no reference: once the peer is
+ * unregistered, mapping the range returns -ENODEV.
  *
- * Context: Process, atomic or not.
+ * Context: See cpu_phys_from_addr().
  * Return:
- * * 0 - @range is written, as it is on success only
- * * -EINVAL - no such BAR, it is not memory, the range is empty or leaves it,
- *   or a pointer is NULL
- * * -ENODEV - @owner has not registered the BAR with dma_phys_peer_register(),
- *   or has gone
+ * * 0 - success
+ * * -EINVAL - a pointer is NULL, there is no such BAR, it is not memory, the
+ *   range is empty or leaves the BAR, or System RAM is in it
+ * * -ENODEV - the BAR is not registered as a peer, or the kernel has no
+ *   CONFIG_PCI_P2PDMA
  */
 int mmio_phys_from_bar(struct pci_dev *owner, int bar, u64 offset, size_t len,
 		       struct mmio_phys *range)
@@ -352,40 +316,30 @@ int mmio_phys_from_bar(struct pci_dev *owner, int bar, u64 offset, size_t len,
 	if (err)
 		return err;
 
-	return mmio_range(pci_resource_start(owner, bar),
-			  pci_resource_len(owner, bar), offset, len, peer,
-			  range);
+	return mmio_range_set(pci_resource_n(owner, bar), offset, len, peer,
+			      range);
 }
 EXPORT_SYMBOL_GPL(mmio_phys_from_bar);
 
 /**
- * mmio_phys_from_resource() - range of device memory from a resource
- * @res: a memory resource, such as a platform device's registers
+ * mmio_phys_from_resource() - make a range of device memory from a resource
+ * @res: a memory resource, such as the registers of a platform device
  * @offset: bytes from the start of the resource to the first byte
  * @len: length in bytes
- * @range: where the range is stored
+ * @range: the range, written on success only
  *
- * For what dma_map_resource() is used for: a device memory that every bus
- * master reaches at its physical address, such as the FIFO that a DMA engine
- * feeds. Not for a PCI BAR, which is lent as a peer: nothing here asks whether
- * it can be reached, or holds its owner. See mmio_phys_from_bar().
+ * For what dma_map_resource() is used for: device memory that every bus master
+ * reaches at its physical address, such as the FIFO that a DMA engine feeds. Not
+ * for a PCI BAR: no P2P path is checked and the owner is not held. Use
+ * mmio_phys_from_bar() for that.
  *
- * Context: Process, atomic or not.
- * Return: 0, or -EINVAL where @res is not memory with an address, the range is
- * empty, leaves it or holds RAM, or a pointer is NULL. @range is written on
- * success only.
+ * Context: See cpu_phys_from_addr().
+ * Return: 0, or -EINVAL if a pointer is NULL, @res is not memory or has no
+ * address, the range is empty or leaves @res, or System RAM is in it.
  */
 int mmio_phys_from_resource(const struct resource *res, u64 offset, size_t len,
 			    struct mmio_phys *range)
 {
-	if (!res || resource_type(res) != IORESOURCE_MEM ||
-	    res->flags & (IORESOURCE_UNSET | IORESOURCE_DISABLED) ||
-	    res->end < res->start)
-		return -EINVAL;
-
-	/* All of a 64-bit address space has no length: leave its last byte. */
-	return mmio_range(res->start,
-			  min_t(u64, res->end - res->start, U64_MAX - 1) + 1,
-			  offset, len, 0, range);
+	return res ? mmio_range_set(res, offset, len, 0, range) : -EINVAL;
 }
 EXPORT_SYMBOL_GPL(mmio_phys_from_resource);

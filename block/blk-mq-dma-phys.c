@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Block requests and their integrity data as sources of ranges for the typed
+ * mapping of physical addresses.
+ */
+#include <linux/bio-integrity.h>
+#include <linux/blk-integrity.h>
+#include <linux/blk-mq.h>
+#include <linux/blk-mq-dma-phys.h>
+#include <linux/export.h>
+#include <linux/instruction_pointer.h>
+#include <linux/pci-p2pdma.h>
+
+static void blk_dma_phys_set_bio(struct blk_map_iter *iter, struct bio *bio)
+{
+	iter->bio = bio;
+	if (iter->is_integrity) {
+		iter->iter = bio_integrity(bio)->bip_iter;
+		iter->bvecs = bio_integrity(bio)->bip_vec;
+	} else {
+		iter->iter = bio->bi_iter;
+		iter->bvecs = bio->bi_io_vec;
+	}
+}
+
+static __always_inline bool blk_dma_phys_next_bvec(struct blk_map_iter *iter,
+						   struct bio_vec *bv)
+{
+	while (unlikely(!iter->iter.bi_size)) {
+		if (!iter->bio || !iter->bio->bi_next)
+			return false;
+		blk_dma_phys_set_bio(iter, iter->bio->bi_next);
+	}
+
+	*bv = mp_bvec_iter_bvec(iter->bvecs, iter->iter);
+	bvec_iter_advance_single(iter->bvecs, &iter->iter, bv->bv_len);
+	return true;
+}
+
+/* All pages of a request are memory, or all are one device's: else end here. */
+static bool blk_dma_phys_next(struct dma_phys_source *source,
+			      struct dma_phys_range *range)
+{
+	struct blk_dma_phys_iter *iter = container_of(source, typeof(*iter),
+						      source);
+	bool p2p = iter->pgmap;
+	struct bio_vec bv;
+
+	if (!blk_dma_phys_next_bvec(&iter->iter, &bv) ||
+	    unlikely(is_pci_p2pdma_page(bv.bv_page) != p2p) ||
+	    unlikely(p2p && page_pgmap(bv.bv_page) != iter->pgmap))
+		return false;
+	range->addr = bvec_phys(&bv);
+	range->len = bv.bv_len;
+	range->peer = 0;
+	range->kind = p2p ? DMA_PHYS_MMIO : DMA_PHYS_CPU;
+	range->raw = false;
+	return true;
+}
+
+static int blk_dma_phys_set_p2p(struct device *dev,
+				struct blk_dma_phys_iter *iter,
+				struct page *page)
+{
+	struct pci_p2pdma_map_state state = {};
+
+	iter->pgmap = page_pgmap(page);
+	iter->source.kinds = BIT(DMA_PHYS_MMIO);
+	iter->source.path = &iter->path;
+	switch (pci_p2pdma_state(&state, dev, page)) {
+	case PCI_P2PDMA_MAP_BUS_ADDR:
+		iter->path.route = DMA_PHYS_BUS;
+		iter->path.bus_offset = pci_p2pdma_bus_addr_map(state.mem, 0);
+		return 0;
+	case PCI_P2PDMA_MAP_THRU_HOST_BRIDGE:
+		iter->path.route = DMA_PHYS_DIRECT;
+		return 0;
+	default:
+		return -EREMOTEIO;
+	}
+}
+
+/* The first page says whether the request is of another device's memory. */
+static __always_inline int
+blk_dma_phys_check_page(struct device *dev, struct blk_dma_phys_iter *iter)
+{
+	struct page *page;
+
+	iter->pgmap = NULL;
+	if (unlikely(!iter->iter.iter.bi_size))
+		return -EINVAL;
+	page = mp_bvec_iter_page(iter->iter.bvecs, iter->iter.iter);
+	return likely(!is_pci_p2pdma_page(page)) ? 0 :
+	       blk_dma_phys_set_p2p(dev, iter, page);
+}
+
+/* What the block layer promised of the segments is kept when they are merged. */
+static struct dma_phys_limits blk_dma_phys_limits(const struct request_queue *q)
+{
+	return (struct dma_phys_limits){
+		.max = q->limits.max_segment_size,
+		.boundary = q->limits.seg_boundary_mask,
+		.align = q->limits.virt_boundary_mask,
+	};
+}
+
+static noinline int blk_dma_phys_init(struct device *dev, struct request *rq,
+				      struct blk_dma_phys_iter *iter,
+				      unsigned long caller)
+{
+	if (unlikely(!dev) || unlikely(!rq) || unlikely(!iter))
+		return -EINVAL;
+	if (unlikely(rq->rq_flags & RQF_SPECIAL_PAYLOAD)) {
+		iter->iter = (struct blk_map_iter){
+			.bvecs = &rq->special_vec,
+			.iter.bi_size = rq->special_vec.bv_len,
+		};
+	} else if (likely(rq->bio && bio_has_data(rq->bio))) {
+		iter->iter.is_integrity = false;
+		blk_dma_phys_set_bio(&iter->iter, rq->bio);
+	} else {
+		return -EINVAL;
+	}
+
+	iter->source = (struct dma_phys_source){
+		.next = blk_dma_phys_next,
+		.size = blk_rq_payload_bytes(rq),
+		.count = blk_rq_nr_phys_segments(rq),
+		.gaps = req_phys_gap_mask(rq),
+		.limits = blk_dma_phys_limits(rq->q),
+		.kinds = BIT(DMA_PHYS_CPU),
+		.caller = caller,
+	};
+	return blk_dma_phys_check_page(dev, iter);
+}
+
+/**
+ * blk_rq_dma_phys_map_start() - start to map the data of a request
+ * @dev: the device; its driver has set a DMA mask
+ * @rq: the request; it holds its pages until it is completed
+ * @flags: 0 or DMA_PHYS_SKIP_CPU_SYNC
+ * @sg: an empty list
+ * @iter: the iterator; need not be initialized
+ *
+ * Maps what the bio vectors or the special payload of the request name, in the
+ * direction of the request. Pages of another PCI device's memory are mapped as
+ * device memory. Segments also obey the limits of the request queue. See
+ * dma_phys_sg_map_start().
+ *
+ * Context: Any for memory, as dma_phys_map_mmio() for device memory.
+ * Return:
+ * * 1 - the first segment is mapped
+ * * -EINVAL - the request has no data, or its pages are neither all memory nor
+ *   all of one device
+ * * others - as dma_phys_sg_map_start()
+ */
+int blk_rq_dma_phys_map_start(struct device *dev, struct request *rq, u32 flags,
+			      struct dma_phys_sg *sg,
+			      struct blk_dma_phys_iter *iter)
+{
+	int err;
+
+	err = blk_dma_phys_init(dev, rq, iter, _RET_IP_);
+	return unlikely(err) ? err :
+	       dma_phys_sg_map_start(dev, &iter->source, rq_dma_dir(rq), flags,
+				     sg, &iter->sg);
+}
+EXPORT_SYMBOL_GPL(blk_rq_dma_phys_map_start);
+
+/**
+ * blk_rq_dma_phys_map_next() - map the next segment of a request
+ * @sg: the list, which a start function started to map
+ * @iter: its iterator
+ *
+ * Context: As blk_rq_dma_phys_map_start().
+ * Return: as dma_phys_sg_map_next().
+ */
+int blk_rq_dma_phys_map_next(struct dma_phys_sg *sg,
+			     struct blk_dma_phys_iter *iter)
+{
+	return dma_phys_sg_map_next(sg, &iter->sg);
+}
+EXPORT_SYMBOL_GPL(blk_rq_dma_phys_map_next);
+
+/**
+ * blk_rq_dma_phys_map() - map the data of a request
+ * @dev: the device; its driver has set a DMA mask
+ * @rq: the request; it holds its pages until it is completed
+ * @flags: 0 or DMA_PHYS_SKIP_CPU_SYNC
+ * @segments: where the segments are written
+ * @max_segments: how many it holds, see dma_phys_sg_max_segments()
+ * @sg: an empty list
+ *
+ * Context: As blk_rq_dma_phys_map_start().
+ * Return: the number of segments; or an errno as blk_rq_dma_phys_map_start(), or
+ * -ENOSPC if @max_segments is too small.
+ */
+int blk_rq_dma_phys_map(struct device *dev, struct request *rq, u32 flags,
+			struct dma_phys_segment *segments, size_t max_segments,
+			struct dma_phys_sg *sg)
+{
+	struct blk_dma_phys_iter iter;
+	int err;
+
+	err = blk_dma_phys_init(dev, rq, &iter, _RET_IP_);
+	return unlikely(err) ? err :
+	       dma_phys_sg_map_all(dev, &iter.source, rq_dma_dir(rq), flags,
+				   segments, max_segments, sg);
+}
+EXPORT_SYMBOL_GPL(blk_rq_dma_phys_map);
+
+/* Gaps, length and count of a request are those of its data: compute them. */
+static int blk_dma_phys_init_integrity(struct device *dev, struct request *rq,
+				       struct blk_dma_phys_iter *iter,
+				       unsigned long caller)
+{
+	struct blk_map_iter pages;
+	phys_addr_t end = 0;
+	struct bio_vec bv;
+
+	if (!dev || !rq || !iter || !rq->bio || !blk_integrity_rq(rq) ||
+	    !bio_integrity(rq->bio))
+		return -EINVAL;
+	iter->iter.is_integrity = true;
+	blk_dma_phys_set_bio(&iter->iter, rq->bio);
+	iter->source = (struct dma_phys_source){
+		.next = blk_dma_phys_next,
+		.limits = blk_dma_phys_limits(rq->q),
+		.kinds = BIT(DMA_PHYS_CPU),
+		.caller = caller,
+	};
+
+	pages = iter->iter;
+	while (blk_dma_phys_next_bvec(&pages, &bv)) {
+		if (iter->source.count && bvec_phys(&bv) != end)
+			iter->source.gaps |= bvec_phys(&bv) | end;
+		end = bvec_phys(&bv) + bv.bv_len;
+		iter->source.size += bv.bv_len;
+		iter->source.count++;
+	}
+	return blk_dma_phys_check_page(dev, iter);
+}
+
+/**
+ * blk_rq_integrity_dma_phys_map_start() - start to map a request's integrity data
+ * @dev: the device; its driver has set a DMA mask
+ * @rq: the request; it holds its integrity data until it is completed
+ * @flags: 0 or DMA_PHYS_SKIP_CPU_SYNC
+ * @sg: an empty list
+ * @iter: the iterator; need not be initialized
+ *
+ * Continue with blk_rq_dma_phys_map_next().
+ *
+ * Context: As blk_rq_dma_phys_map_start().
+ * Return: as blk_rq_dma_phys_map_start(); -EINVAL if there is no integrity data.
+ */
+int blk_rq_integrity_dma_phys_map_start(struct device *dev, struct request *rq,
+					u32 flags, struct dma_phys_sg *sg,
+					struct blk_dma_phys_iter *iter)
+{
+	int err;
+
+	err = blk_dma_phys_init_integrity(dev, rq, iter, _RET_IP_);
+	return err ?: dma_phys_sg_map_start(dev, &iter->source, rq_dma_dir(rq),
+					    flags, sg, &iter->sg);
+}
+EXPORT_SYMBOL_GPL(blk_rq_integrity_dma_phys_map_start);
+
+/**
+ * blk_rq_integrity_dma_phys_map() - map a request's integrity data
+ * @dev: the device; its driver has set a DMA mask
+ * @rq: the request; it holds its integrity data until it is completed
+ * @flags: 0 or DMA_PHYS_SKIP_CPU_SYNC
+ * @segments: where the segments are written
+ * @max_segments: how many it holds
+ * @sg: an empty list
+ *
+ * Context: As blk_rq_dma_phys_map_start().
+ * Return: as blk_rq_dma_phys_map(); -EINVAL if there is no integrity data.
+ */
+int blk_rq_integrity_dma_phys_map(struct device *dev, struct request *rq,
+				  u32 flags, struct dma_phys_segment *segments,
+				  size_t max_segments, struct dma_phys_sg *sg)
+{
+	struct blk_dma_phys_iter iter;
+	int err;
+
+	err = blk_dma_phys_init_integrity(dev, rq, &iter, _RET_IP_);
+	return err ?: dma_phys_sg_map_all(dev, &iter.source, rq_dma_dir(rq),
+					  flags, segments, max_segments, sg);
+}
+EXPORT_SYMBOL_GPL(blk_rq_integrity_dma_phys_map);

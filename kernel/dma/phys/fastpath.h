@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The direct fast path: a coherent device whose DMA addresses are the physical
+ * ones, with no IOMMU, legacy ops or forced bounce. Mapping is a check;
+ * unmapping is a no-op. On false, fall back to the slow path, which asks the
+ * kernel.
+ *
+ * The fast path is off under instrumentation: the slow path reports to tracing,
+ * KMSAN and dma-debug as the kernel does.
+ */
+#ifndef _KERNEL_DMA_PHYS_FASTPATH_H
+#define _KERNEL_DMA_PHYS_FASTPATH_H
+
+#include <linux/dma-map-ops.h>
+#include <linux/iommu-dma.h>
+#include <linux/swiotlb.h>
+#include <trace/events/dma.h>
+#include <trace/events/dma_phys.h>
+
+#include "internal.h"
+
+/* On unless memory is encrypted: an address is then more than a number. */
+DECLARE_STATIC_KEY_FALSE(dma_phys_fast_key);
+
+/* No instrumentation is on, and the arguments are those of dma_phys_check(). */
+static __always_inline bool dma_phys_fast_use(struct device *dev,
+					      enum dma_data_direction dir)
+{
+	return IS_ENABLED(CONFIG_64BIT) && likely(dev) &&
+	       likely(valid_dma_direction(dir)) &&
+	       likely(dev->dma_mask) && !dma_phys_debug_on() &&
+	       !dma_phys_may_fail() && !IS_ENABLED(CONFIG_DMA_API_DEBUG) &&
+	       !IS_ENABLED(CONFIG_KMSAN) && !trace_dma_map_phys_enabled();
+}
+
+/*
+ * The device needs nothing for memory below dma_phys_fast_end(), if no IOMMU
+ * translates for it and dma_phys_fast_offset() is 0.
+ */
+static __always_inline bool dma_phys_fast_device(struct device *dev)
+{
+	if (IS_ENABLED(CONFIG_ARCH_HAS_PHYS_TO_DMA) ||
+	    !IS_ENABLED(CONFIG_ARCH_DMA_ADDR_T_64BIT))
+		return false;
+	return static_branch_likely(&dma_phys_fast_key) &&
+	       likely(!get_dma_ops(dev)) && likely(dev_is_dma_coherent(dev)) &&
+	       likely(!is_swiotlb_force_bounce(dev));
+}
+
+/* Not 0 if the bus translates addresses. */
+static __always_inline uintptr_t dma_phys_fast_offset(struct device *dev)
+{
+	return (uintptr_t)dev->dma_range_map;
+}
+
+/* The first byte that the device does not reach; DMA_MAPPING_ERROR is none. */
+static __always_inline u64 dma_phys_fast_end(struct device *dev)
+{
+	u64 limit = dev->bus_dma_limit, mask = *dev->dma_mask;
+
+	return limit && limit < mask ? limit : mask;
+}
+
+/*
+ * The tail of a handle, from @dir to @id, is written in one store. Both handles
+ * end alike.
+ */
+#define DMA_PHYS_TAIL(type)						\
+	static_assert(offsetof(type, dir) % sizeof(u64) == 0 ||		\
+		      !IS_ENABLED(CONFIG_64BIT));			\
+	static_assert(offsetof(type, kind) == offsetof(type, dir) + 1);	\
+	static_assert(offsetof(type, route) == offsetof(type, dir) + 2);	\
+	static_assert(offsetof(type, flags) == offsetof(type, dir) + 3);	\
+	static_assert(offsetof(type, id) == offsetof(type, dir) + 4)
+
+DMA_PHYS_TAIL(struct dma_phys_map);
+DMA_PHYS_TAIL(struct dma_phys_sg);
+
+#define dma_phys_set_tail(handle, direction, new_route, new_flags)	\
+	(*(__force __le64 *)&(handle)->dir = cpu_to_le64(		\
+		(u64)(direction) | DMA_PHYS_CPU << 8 |			\
+		(new_route) << 16 | (u64)(new_flags) << 24))
+
+#endif /* _KERNEL_DMA_PHYS_FASTPATH_H */
