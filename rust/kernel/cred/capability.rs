@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Capabilities of tasks.
+//! Capabilities.
 
 use crate::bindings;
 
-/// What not every task may do.
+/// A capability that a task may have.
 ///
 /// C header: [`include/linux/capability.h`](srctree/include/linux/capability.h)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Capability {
-    /// Administer the system.
+    /// System administration.
     SysAdmin = bindings::CAP_SYS_ADMIN,
 }
 
 impl Capability {
-    /// Whether the current task has it. The kernel remembers that the task used it.
+    /// Returns whether the current task has the capability, and marks it as used.
     ///
     /// # Examples
     ///
@@ -26,13 +26,13 @@ impl Capability {
     ///     if Capability::SysAdmin.of_current() { Ok(()) } else { Err(EPERM) }
     /// }
     ///
-    /// // A kernel thread may.
+    /// // A kernel thread has all capabilities.
     /// assert!(allowed().is_ok());
     /// # Ok::<(), Error>(())
     /// ```
     pub fn of_current(self) -> bool {
         // CAST: Capabilities are small numbers.
-        // SAFETY: This can be called by each task, and the capability is one that there is.
+        // SAFETY: Any task may call this, and the capability exists.
         unsafe { bindings::capable(self as i32) }
     }
 }

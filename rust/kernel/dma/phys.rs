@@ -1,47 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Give a device a physical address, so that its misuse does not compile.
+//! Typed mapping of physical addresses for DMA.
 //!
-//! A [`Mapping`] makes one range reachable for one device. What the range is made of and which way
-//! the bytes go are in its type:
+//! A [`Mapping`] maps one range for one device. What the range consists of and the direction of the
+//! transfer are in its type:
 //!
-//! - `Mapping<'bound, Cpu<M>, D>` owns the [`Memory`] `M` it maps and gives it back at
-//!   [`unmap`](Mapping::unmap). In between the CPU reaches the bytes through
-//!   [`cpu`](Mapping::cpu) alone, which takes them back from the device for the life of a
-//!   [`CpuGuard`].
-//! - `Mapping<'bound, Mmio<'peer>, D>` is a range of another device's memory. There is nothing in
-//!   it for the CPU to touch, and no method that would.
+//! - `Mapping<'bound, Cpu<M>, D>` owns the [`Memory`] `M` that it maps and returns it at
+//!   [`unmap`](Mapping::unmap). While the memory is mapped, the CPU accesses it only through
+//!   [`cpu`](Mapping::cpu), which syncs it for the CPU for the lifetime of a [`CpuGuard`].
+//! - `Mapping<'bound, Mmio<'peer>, D>` maps a range of another device's memory. No method of it
+//!   gives the CPU access.
 //!
 //! The [`Direction`] `D` is [`ToDevice`], [`FromDevice`] or [`Bidirectional`]; there is no other.
 //!
-//! What is not one range that a driver owns has a type of its own:
+//! Everything that is not one range owned by a driver has a type of its own:
 //!
-//! | what | mapped by | the device finds |
+//! | memory | mapped by | DMA addresses |
 //! | --- | --- | --- |
-//! | one range: `KBox`, `KVec`, `PageBytes`, part of a BAR | [`Mapping`] | one address |
-//! | many ranges: `VVec`, a list of pages, parts of a BAR | [`VecMapping`] | segments |
+//! | one range: `KBox`, `KVec`, `PageBytes`, a range of a BAR | [`Mapping`] | one |
+//! | many ranges: `VVec`, a list of pages, ranges of a BAR | [`SgMapping`] | segments |
 //! | the data of a block request | [`RequestMapping`] | segments |
-//! | memory that is borrowed | [`scope()`], [`scope_shared()`] | one address, in a closure |
+//! | borrowed memory | [`scope()`], [`scope_shared()`] | one, in a closure |
 //!
 //! # Lifetimes
 //!
-//! A mapping lives no longer than its device is bound (`'bound`), and one of device memory no
-//! longer than the device that lends it is referenced (`'peer`). Forgetting a mapping leaks the
-//! memory together with the mapping, so that the device never reaches memory which belongs to
-//! someone else. Forgetting one of device memory also keeps its [`Peer`] from being taken back.
-//! Memory that is only borrowed cannot be leaked: it is mapped in a scope that nobody can skip.
+//! A mapping does not outlive the binding of its device to the driver (`'bound`). A mapping of
+//! device memory does not outlive the reference to the device that shares it (`'peer`). Forgetting
+//! a mapping leaks its memory together with the mapping, so the device never accesses memory that
+//! was freed. Forgetting a mapping of device memory also blocks the removal of its [`Peer`].
+//! Borrowed memory cannot be leaked: the scope that maps it always unmaps it.
 //!
-//! A peer's removal waits for all mappings of its memory. Who keeps one for longer than a transfer
-//! is a [`PeerUser`], which is told when the peer leaves.
+//! The removal of a peer waits for all mappings of its memory. A driver that keeps such a mapping
+//! for longer than a transfer attaches a [`PeerClient`], which is revoked before the peer is
+//! removed.
 //!
-//! # What the types cannot see
+//! # What the types do not check
 //!
-//! When a device is done with a mapping, only its driver knows. Take a [`CpuGuard`], unmap or drop
-//! a mapping after the device has said that it is done, or has been stopped.
+//! Only the driver knows when a device is done with a mapping. It takes a [`CpuGuard`], unmaps or
+//! drops a mapping only after the device has reported completion or has been stopped.
 //!
 //! # Examples
 //!
-//! A driver fills a buffer, tells the device where to find it, and reads the answer:
+//! A driver fills a buffer, starts the device on it, and reads the result:
 //!
 //! ```
 //! use kernel::{
@@ -53,20 +53,20 @@
 //! };
 //! # use kernel::dma::{phys::testing::TestDevice, DmaMask};
 //!
-//! fn ask(dev: &Device<Bound>, start: impl Fn(DmaAddress, usize)) -> Result<u32> {
+//! fn compute(dev: &Device<Bound>, start: impl Fn(DmaAddress, usize)) -> Result<u32> {
 //!     let buffer = KVec::from_elem(0u32, 128, GFP_KERNEL)?;
 //!     let mut map = Mapping::<Cpu<_>, Bidirectional>::new(dev, buffer)?;
 //!
 //!     map.cpu()?[0] = 42;
 //!     start(map.dma_address(), map.size());
 //!
-//!     let answer = map.cpu()?[0];
-//!     Ok(answer)
+//!     let result = map.cpu()?[0];
+//!     Ok(result)
 //! }
 //!
 //! # let owner = TestDevice::new(c"rust_phys_doc", DmaMask::new::<64>())?;
 //! # let start = |_, size| assert_eq!(size, 512);
-//! # assert_eq!(ask(owner.device(), start)?, 42);
+//! # assert_eq!(compute(owner.device(), start)?, 42);
 //! # Ok::<(), Error>(())
 //! ```
 //!
@@ -86,27 +86,27 @@ mod page_bytes;
 #[cfg(CONFIG_PCI_P2PDMA)]
 mod peer;
 #[cfg(CONFIG_PCI_P2PDMA)]
-mod peer_user;
+mod peer_client;
 #[cfg(CONFIG_BLOCK)]
 mod request;
 mod route;
 mod scope;
+mod sg_mapping;
+mod sg_memory;
+mod sg_storage;
 #[cfg(CONFIG_KUNIT)]
 #[doc(hidden)]
 pub mod testing;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
-mod tests_lend;
-#[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
+mod tests_cpu_access;
+#[cfg(all(CONFIG_DMA_PHYS_KUNIT_TEST, CONFIG_PCI_P2PDMA))]
 mod tests_peer;
 #[cfg(all(CONFIG_DMA_PHYS_KUNIT_TEST, CONFIG_BLOCK))]
 mod tests_request;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
-mod tests_vec;
-mod vec_mapping;
-mod vec_memory;
-mod vec_storage;
+mod tests_sg;
 
 pub use self::{
     cpu_phys::CpuPhys,
@@ -141,9 +141,9 @@ pub use self::{
         Borrowed,
         Shared, //
     },
-    vec_mapping::VecMapping,
-    vec_memory::VecMemory,
-    vec_storage::VecStorage, //
+    sg_mapping::SgMapping,
+    sg_memory::SgMemory,
+    sg_storage::SgStorage, //
 };
 
 #[cfg(not(CONFIG_HIGHMEM))]
@@ -153,8 +153,8 @@ pub use self::request::RequestMapping;
 #[cfg(CONFIG_PCI_P2PDMA)]
 pub use self::{
     peer::Peer,
-    peer_user::{
-        PeerUser,
+    peer_client::{
+        PeerClient,
         Revoke, //
     }, //
 };

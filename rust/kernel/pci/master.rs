@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether a device may reach memory.
+//! Bus mastering.
 
 use super::Device;
 use crate::{
@@ -9,33 +9,31 @@ use crate::{
 };
 
 impl Device<Bound> {
-    /// Lets the device reach memory, and send interrupts as messages, as
-    /// [`set_master()`](Device::set_master) does when it is probed.
+    /// Enables bus mastering: DMA, and interrupts as messages.
     ///
-    /// Not at the same time as [`stop_master()`](Self::stop_master).
-    pub fn start_master(&self) {
+    /// Must not run concurrently with [`clear_master()`](Self::clear_master).
+    pub fn set_master(&self) {
         // SAFETY: `self.as_raw()` is a valid `struct pci_dev`.
         unsafe { bindings::pci_set_master(self.as_raw()) };
     }
 
-    /// Keeps the device from reaching memory, whether it obeys otherwise or not, and waits for what
-    /// it has begun.
+    /// Disables bus mastering, also of a device that does not respond to its driver, and waits for
+    /// pending transactions.
     ///
-    /// May sleep. Returns whether nothing is under way any more: true also where the device is
-    /// gone.
+    /// May sleep. Returns whether no transaction is pending: true also if the device is gone.
     ///
     /// # Examples
     ///
     /// ```
     /// # use kernel::{device::Bound, pci};
-    /// fn give_up(dev: &pci::Device<Bound>) {
-    ///     if !dev.stop_master() {
-    ///         dev_err!(dev, "memory may still be written\n");
+    /// fn stop_dma(dev: &pci::Device<Bound>) {
+    ///     if !dev.clear_master() {
+    ///         dev_err!(dev, "transactions are pending\n");
     ///     }
     /// }
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn stop_master(&self) -> bool {
+    pub fn clear_master(&self) -> bool {
         // SAFETY: `self.as_raw()` is a valid `struct pci_dev`.
         unsafe {
             bindings::pci_clear_master(self.as_raw());

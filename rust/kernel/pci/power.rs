@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Drivers that are told when the system stops.
+//! Drivers with callbacks for system sleep and shutdown.
 
 use super::{
     Adapter,
@@ -23,9 +23,9 @@ use crate::{
     types::Opaque, //
 };
 
-/// A [`Driver`] that is told when the system shuts down, is suspended, and is resumed.
+/// A [`Driver`] with callbacks for shutdown, suspend and resume of the system.
 ///
-/// These come one at a time for each device, and not while it is probed or unbound. They may sleep.
+/// The callbacks are serialised for each device, also with probe and unbind. They may sleep.
 ///
 /// # Examples
 ///
@@ -39,24 +39,25 @@ use crate::{
 /// });
 /// ```
 pub trait PowerDriver: Driver {
-    /// The system goes down, or starts another kernel: the device must not reach memory any more.
+    /// Called before the system is shut down or starts another kernel. The device must not do DMA
+    /// afterwards.
     ///
-    /// Nothing can stop it, so there is no error. [`Driver::unbind`] may still follow.
+    /// Shutdown cannot fail, so there is no error. [`Driver::unbind`] may still follow.
     fn shutdown<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
 
-    /// The system is suspended: the device may lose all of its state, and must not reach memory any
-    /// more. The PCI core saves its configuration afterwards.
+    /// Called before the system is suspended. The device must not do DMA afterwards, and may lose
+    /// all of its state. The PCI core saves its configuration space afterwards.
     ///
     /// # Errors
     ///
-    /// With an error the system is not suspended.
+    /// An error aborts the suspend.
     fn suspend<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) -> Result;
 
-    /// The system goes on. The PCI core has restored the device's configuration.
+    /// Called when the system resumes. The PCI core has restored the configuration space.
     ///
     /// # Errors
     ///
-    /// An error is logged; the driver stays bound.
+    /// An error is logged. The driver stays bound.
     fn resume<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) -> Result;
 }
 
@@ -65,41 +66,42 @@ type Callback<T, R> = for<'bound, 'core, 'data> fn(
     Pin<&'data <T as Driver>::Data<'bound>>,
 ) -> R;
 
-/// As [`Adapter`], for a [`PowerDriver`].
+/// Same as [`Adapter`], for a [`PowerDriver`].
 pub struct PowerAdapter<T: PowerDriver>(T);
 
-// SAFETY: The driver structure, and what its devices have as private data, are those of `Adapter`.
+// SAFETY: The driver structure and the private data of its devices are those of `Adapter`, which
+// implements this trait.
 unsafe impl<T: PowerDriver> DriverLayout for PowerAdapter<T> {
     type DriverType = <Adapter<T> as DriverLayout>::DriverType;
     type DriverData<'bound> = <Adapter<T> as DriverLayout>::DriverData<'bound>;
     const DEVICE_DRIVER_OFFSET: usize = <Adapter<T> as DriverLayout>::DEVICE_DRIVER_OFFSET;
 }
 
-// SAFETY: `Adapter` registers and unregisters.
+// SAFETY: `register()` and `unregister()` call those of `Adapter`, which implements this trait.
 unsafe impl<T: PowerDriver> RegistrationOps for PowerAdapter<T> {
     unsafe fn register(
         pdrv: &Opaque<Self::DriverType>,
         name: &'static CStr,
         module: &'static ThisModule,
     ) -> Result {
-        // SAFETY: The driver is not registered yet, so that nobody else has access to it.
+        // SAFETY: The driver is not registered yet, so nothing else accesses it.
         unsafe {
             (*pdrv.get()).shutdown = Some(Self::shutdown_callback);
             (*pdrv.get()).driver.pm = &Self::PM;
         }
 
-        // SAFETY: By the safety requirements, which are the same.
+        // SAFETY: The safety requirements are those of this function.
         unsafe { Adapter::<T>::register(pdrv, name, module) }
     }
 
     unsafe fn unregister(pdrv: &Opaque<Self::DriverType>) {
-        // SAFETY: By the safety requirements, which are the same.
+        // SAFETY: The safety requirements are those of this function.
         unsafe { Adapter::<T>::unregister(pdrv) }
     }
 }
 
 impl<T: PowerDriver> PowerAdapter<T> {
-    /// Suspended to disk is like suspended to memory.
+    /// Suspend to disk uses the callbacks of suspend to memory.
     const PM: bindings::dev_pm_ops = bindings::dev_pm_ops {
         suspend: Some(Self::suspend_callback),
         resume: Some(Self::resume_callback),
@@ -112,13 +114,13 @@ impl<T: PowerDriver> PowerAdapter<T> {
 
     /// # Safety
     ///
-    /// `pdev` must be a device that is bound to this driver, and stay so, locked, during this call.
+    /// `pdev` must be bound to this driver, and its device lock held during this call.
     unsafe fn with<R>(pdev: *mut bindings::pci_dev, call: Callback<T, R>) -> R {
-        // SAFETY: By the safety requirements it is valid, and in the context of a bus callback.
+        // SAFETY: The device is bound, so it is valid, and its lock is held, as in a bus callback.
         let pdev = unsafe { &*pdev.cast::<Device<CoreInternal<'_>>>() };
 
-        // SAFETY: A device is bound, and not locked for that any more, once `Adapter` has set its
-        // data, which is of this type, and until it drops it.
+        // SAFETY: `Adapter` sets the data, which has this type, before the device is bound, and
+        // drops it after the device was unbound; both under the device lock, which is held.
         let data = unsafe { pdev.as_ref().drvdata_borrow::<T::Data<'_>>() };
 
         call(pdev, data)
@@ -126,26 +128,29 @@ impl<T: PowerDriver> PowerAdapter<T> {
 
     /// # Safety
     ///
-    /// As for `with()`, for the device that `dev` is embedded in.
+    /// Same as for `with()`, for the PCI device that contains `dev`.
     unsafe fn with_dev(dev: *mut bindings::device, call: Callback<T, Result>) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: `dev` is part of a PCI device that fulfils the requirements of `with()`.
         let result = unsafe { Self::with(container_of!(dev, bindings::pci_dev, dev), call) };
 
         from_result(|| result.map(|()| 0))
     }
 
     extern "C" fn shutdown_callback(pdev: *mut bindings::pci_dev) {
-        // SAFETY: The driver core calls this for a device that is bound to this driver, and locked.
+        // SAFETY: The driver core calls this for a device that is bound to this driver, with its
+        // lock held.
         unsafe { Self::with(pdev, T::shutdown) }
     }
 
     extern "C" fn suspend_callback(dev: *mut bindings::device) -> c_int {
-        // SAFETY: The PCI bus calls this for a device that is bound to this driver, and locked.
+        // SAFETY: The PCI bus calls this for a device that is bound to this driver, with its lock
+        // held.
         unsafe { Self::with_dev(dev, T::suspend) }
     }
 
     extern "C" fn resume_callback(dev: *mut bindings::device) -> c_int {
-        // SAFETY: The PCI bus calls this for a device that is bound to this driver, and locked.
+        // SAFETY: The PCI bus calls this for a device that is bound to this driver, with its lock
+        // held.
         unsafe { Self::with_dev(dev, T::resume) }
     }
 }

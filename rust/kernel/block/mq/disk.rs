@@ -4,14 +4,14 @@
 //!
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 
-mod gate;
+mod disk_private;
 mod limits;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests;
 
 pub use self::limits::Limits;
 
-use self::gate::Gate;
+use self::disk_private::DiskPrivate;
 use crate::{
     bindings,
     block::{
@@ -59,22 +59,22 @@ use core::{
     },
 };
 
-// CAST: It is not negative.
-/// The largest disk that the block layer works with: its bytes have a number.
+// CAST: The value is not negative.
+/// The maximum capacity: the offset of each byte fits into a `loff_t`.
 const MAX_SECTORS: u64 = (i64::MAX >> SECTOR_SHIFT) as u64;
 
-/// What a driver does for its [`Disk`]s besides requests.
+/// Operations of a [`Disk`] besides requests.
 pub trait DiskOperations: Operations {
-    /// Answers an ioctl of the disk, or of one of its partitions, that the block layer does not.
+    /// Handles an ioctl of the disk or of a partition that the block layer does not handle.
     ///
-    /// One at a time for each disk; dropping the disk waits for it, and later ones are answered
-    /// with [`ENODEV`]. `arg` is the address of something in the caller's memory, or a number, as
-    /// `cmd` says. May sleep. Who may do this is for the driver to ask; see
+    /// Calls are serialised for each disk. Dropping the disk waits for a running call, and later
+    /// calls fail with [`ENODEV`]. Depending on `cmd`, `arg` is a number or an address in user
+    /// space. May sleep. The driver checks the permissions of the caller, see
     /// [`Capability`](crate::cred::Capability).
     ///
     /// # Errors
     ///
-    /// [`ENOTTY`] where there is no such ioctl, and what else the driver says.
+    /// [`ENOTTY`] if there is no such ioctl, and others that the driver returns.
     fn ioctl(
         queue_data: <Self::QueueData as ForeignOwnable>::Borrowed<'_>,
         cmd: u32,
@@ -87,22 +87,23 @@ pub trait DiskOperations: Operations {
 
 /// A disk of a device that is bound to a driver.
 ///
-/// Dropping it takes the disk from the system: file systems on it are told, new requests are
-/// refused, and the drop waits until the driver has given back all that it has. Then the queue data
-/// is dropped. User space may keep a file of the disk open for longer, and only gets errors from
-/// it; so long the module of [`Operations`] stays.
+/// Dropping it removes the disk from the system: file systems on it are notified, new requests
+/// fail, and the drop waits until the driver has ended all requests. Then the queue data is
+/// dropped. User space may keep a file of the disk open for longer, and gets only errors from it.
+/// The module of [`Operations`] is not unloaded before the file is closed.
 ///
 /// # Invariants
 ///
-/// - `gendisk` is valid, with a reference that is this value's, and its queue is of `tagset`.
-/// - Its `private_data` is a [`Gate`] that this value owns unless the disk is added: then it lives
-///   as long as the disk.
-/// - Where `frozen`, its queue was frozen once more than it was unfrozen by this value.
-/// - Its queue's `queuedata` came from `into_foreign()` and is valid as long as this value.
+/// - `gendisk` is valid; this value owns a reference to it, and its queue belongs to `tagset`.
+/// - Its `private_data` is a `DiskPrivate`. This value owns it until the disk is added; then the
+///   disk owns it.
+/// - If `frozen`, this value has frozen the queue once more than it has unfrozen it.
+/// - The `queuedata` of the queue came from `into_foreign()` and is valid for as long as this
+///   value.
 ///
 /// # Examples
 ///
-/// A drive without hardware, and without a medium: there is nothing to read.
+/// A drive without hardware and without a medium:
 ///
 /// ```
 /// # use kernel::faux;
@@ -121,7 +122,7 @@ pub trait DiskOperations: Operations {
 ///     type QueueData = KBox<i32>;
 ///
 ///     fn queue_rq(_serial: &i32, _rq: ARef<Request<Self>>, _is_last: bool) -> Result {
-///         // The request goes back with the error.
+///         // The error ends the request.
 ///         Err(EIO)
 ///     }
 ///
@@ -149,7 +150,7 @@ pub trait DiskOperations: Operations {
 ///     let limits = Limits { logical_block_size: 4096, ..Limits::default() };
 ///     let serial = KBox::new(42, GFP_KERNEL)?;
 ///
-///     // SAFETY: Who calls this does not forget it.
+///     // SAFETY: The caller does not forget the disk.
 ///     unsafe { Disk::new(dev, fmt!("drive0n1"), &limits, 0, tags, serial) }
 /// }
 ///
@@ -169,29 +170,29 @@ pub struct Disk<'bound, T: DiskOperations> {
     _queue_data: PhantomData<T::QueueData>,
 }
 
-// SAFETY: A disk may be deleted by any thread that may sleep. What is dropped then besides is the
-// queue data.
+// SAFETY: Any thread that may sleep may delete a disk. It then drops the queue data, which is
+// `Send`.
 unsafe impl<T: DiskOperations> Send for Disk<'_, T> where T::QueueData: Send {}
 
-// SAFETY: What is done through a shared reference is synchronised by the block layer, and `add()`
-// does its work once. The queue data, which it lends, is `Sync`.
+// SAFETY: The block layer synchronises what a shared reference can do, and `add()` adds the disk
+// only once. The queue data, of which it gives out shared references, is `Sync`.
 unsafe impl<T: DiskOperations> Sync for Disk<'_, T> {}
 
 impl<'bound, T: DiskOperations> Disk<'bound, T> {
-    /// Makes a disk of `capacity` sectors of 512 bytes, which is not yet added to the system.
+    /// Creates a disk of `capacity` sectors of 512 bytes. It is not yet added to the system.
     ///
-    /// No request comes before [`add()`](Self::add). May sleep.
+    /// There are no requests before [`add()`](Self::add). May sleep.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] where the name is too long, or the block layer cannot work with `limits` or
+    /// - [`EINVAL`] if the name is too long, or the block layer does not support `limits` or
     ///   `capacity`.
-    /// - [`ENOMEM`] where there is no memory for it.
+    /// - [`ENOMEM`] if there is no memory for the disk.
     ///
     /// # Safety
     ///
-    /// The result must not be forgotten, or its drop prevented in another way: requests would come
-    /// after `'bound` has ended.
+    /// The disk must be dropped before `'bound` ends. It must not be forgotten, as the driver would
+    /// get requests after its device was unbound.
     pub unsafe fn new(
         parent: &'bound Device<Bound>,
         name: fmt::Arguments<'_>,
@@ -207,13 +208,14 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
 
         let data = queue_data.into_foreign();
         let drop_data = ScopeGuard::new(|| {
-            // SAFETY: It came from `into_foreign()`, and nobody has borrowed it: no request came.
+            // SAFETY: The data came from `into_foreign()`. There was no request, so it is not
+            // borrowed.
             drop(unsafe { T::QueueData::from_foreign(data) });
         });
 
-        let gate = Gate::new::<T>(data)?;
+        let private = DiskPrivate::new::<T>(data)?;
 
-        // SAFETY: The tag set is initialized and valid, and so are the limits.
+        // SAFETY: Tag set and limits are initialized and valid.
         let gendisk = from_err_ptr(unsafe {
             bindings::__blk_mq_alloc_disk(
                 tagset.raw_tag_set(),
@@ -223,27 +225,28 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
             )
         })?;
         let put_disk = ScopeGuard::new(move || {
-            // SAFETY: It was not added to the system, so that this is the only reference.
+            // SAFETY: The disk was not added, so this is the only reference.
             unsafe { bindings::put_disk(gendisk) };
         });
 
-        // SAFETY: The disk is valid, and nobody else knows of it.
+        // SAFETY: The disk is valid, and nothing else refers to it.
         let disk_name = unsafe { &mut (*gendisk).disk_name };
         NullTerminatedFormatter::new(disk_name)
             .ok_or(EINVAL)?
             .write_fmt(name)?;
 
-        // SAFETY: As above.
+        // SAFETY: See above. If the disk is not added, `drop()` calls `DiskPrivate::free()`.
         unsafe {
             bindings::set_capacity(gendisk, capacity);
-            gate.install(gendisk);
+            private.install(gendisk);
         }
         put_disk.dismiss();
         drop_data.dismiss();
 
-        // INVARIANT: All this was just done.
+        // INVARIANT: The disk was just allocated for `tagset` with the queue data. It is not
+        // frozen, and its private data was just installed.
         Ok(Self {
-            // SAFETY: A pointer to a disk is not null.
+            // SAFETY: The pointer is not an error and not null.
             gendisk: unsafe { NonNull::new_unchecked(gendisk) },
             tagset,
             parent,
@@ -253,82 +256,83 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
         })
     }
 
-    /// Adds the disk to the system, where it is found as the name that it has.
+    /// Adds the disk to the system.
     ///
-    /// Requests come before this returns, as it looks for partitions: a driver must not hold what
-    /// they, or their timeouts, need. May sleep.
+    /// This reads the partition table, so there are requests before it returns. A driver must not
+    /// hold locks that they or their timeouts take. May sleep.
     ///
     /// # Errors
     ///
-    /// - [`EBUSY`] where this was called before.
-    /// - [`EEXIST`] where there is a disk of that name.
-    /// - [`ENOMEM`] where there is no memory for it.
+    /// - [`EBUSY`] if this was called before.
+    /// - [`EEXIST`] if there is a disk of the same name.
+    /// - [`ENOMEM`] if there is not enough memory.
     pub fn add(&self) -> Result {
         if self.added.xchg(true, Relaxed) {
             return Err(EBUSY);
         }
 
         // SAFETY: By the type invariant the disk is valid, and it was not added before. Its parent
-        // is bound, and so it is valid.
+        // is bound, so it is valid.
         to_result(unsafe {
             bindings::device_add_disk(self.parent.as_raw(), self.raw(), ptr::null_mut())
         })
     }
 
-    /// Says that the device is gone: requests are refused from now on, and file systems are told.
+    /// Marks the device as gone: new requests fail, and file systems are notified.
     ///
-    /// It does not wait for requests that the driver has. May sleep, for file systems.
+    /// Does not wait for requests that the driver has. May sleep, for the file systems.
     pub fn mark_dead(&self) {
         // SAFETY: By the type invariant the disk is valid.
         unsafe { bindings::blk_mark_disk_dead(self.raw()) };
     }
 
-    /// Keeps new requests waiting where they come from, and waits for the others until no request
-    /// is left anywhere between the disk and its users.
+    /// Freezes the queue: blocks submitters of new requests, and waits until all requests have
+    /// ended.
     ///
-    /// So it is before a system sleeps: a processor that goes offline waits for requests, also for
-    /// those that the driver was not given. Who waits must not hold what requests, or their
-    /// timeouts, need. Another task may call [`unfreeze()`](Self::unfreeze). May sleep.
+    /// A driver does this before system suspend: taking a CPU offline waits for requests, also for
+    /// those that were not dispatched to the driver. The caller must not hold locks that requests
+    /// or their timeouts take. Another task may call [`unfreeze()`](Self::unfreeze). May sleep.
     ///
     /// # Errors
     ///
-    /// - [`EBUSY`] where it is frozen already.
-    /// - [`ETIMEDOUT`] where requests are left after `timeout`. It is not frozen then.
+    /// - [`EBUSY`] if the queue is already frozen.
+    /// - [`ETIMEDOUT`] if there are still requests after `timeout`. The queue is not frozen then.
     pub fn freeze(&self, timeout: Delta) -> Result {
         let jiffies = msecs_to_jiffies(timeout.as_millis().try_into().unwrap_or(0));
 
         // SAFETY: By the type invariant the disk is valid, and so is its queue.
         unsafe { bindings::blk_freeze_queue_start_non_owner(self.queue()) };
-        // INVARIANT: It was just frozen, or is unfrozen again.
+        // INVARIANT: The queue was just frozen; if it was already frozen, that is reverted.
         if self.frozen.xchg(true, Full) {
-            // SAFETY: As above, and it was just frozen.
+            // SAFETY: See above. The queue was just frozen.
             unsafe { bindings::blk_mq_unfreeze_queue_non_owner(self.queue()) };
             return Err(EBUSY);
         }
 
-        // SAFETY: As above.
-        let left = unsafe { bindings::blk_mq_freeze_queue_wait_timeout(self.queue(), jiffies) };
-        if left == 0 {
+        // SAFETY: See above.
+        let remaining =
+            unsafe { bindings::blk_mq_freeze_queue_wait_timeout(self.queue(), jiffies) };
+        if remaining == 0 {
             self.unfreeze();
             return Err(ETIMEDOUT);
         }
         Ok(())
     }
 
-    /// Lets requests come again, where [`freeze()`](Self::freeze) keeps them away.
+    /// Unfreezes the queue if [`freeze()`](Self::freeze) has frozen it.
     pub fn unfreeze(&self) {
-        // INVARIANT: Who takes the mark away unfreezes it.
+        // INVARIANT: The caller that clears `frozen` unfreezes the queue.
         if self.frozen.xchg(false, Full) {
-            // SAFETY: By the type invariants the disk is valid, and so is its queue, which is
+            // SAFETY: By the type invariants the disk and its queue are valid, and the queue is
             // frozen.
             unsafe { bindings::blk_mq_unfreeze_queue_non_owner(self.queue()) };
         }
     }
 
-    /// What [`Operations::queue_rq`] is given.
+    /// Returns the queue data, same as in [`Operations::queue_rq`].
     pub fn queue_data(&self) -> <T::QueueData as ForeignOwnable>::Borrowed<'_> {
-        // SAFETY: By the type invariant this came from `into_foreign()`, and is valid as long as
-        // `self`, which has not taken it back.
+        // SAFETY: By the type invariant the data came from `into_foreign()` and is valid for as
+        // long as `self`.
         unsafe { T::QueueData::borrow((*self.queue()).queuedata) }
     }
 
@@ -341,9 +345,9 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
         self.gendisk.as_ptr()
     }
 
-    /// Whether [`add()`](Self::add) was successful.
+    /// Returns whether [`add()`](Self::add) was successful.
     fn is_live(&self) -> bool {
-        // Other bits change; this one was set by our call, or never is.
+        // Other bits change concurrently; this one is set only in `add()`.
         // SAFETY: By the type invariant the disk is valid.
         let state = unsafe { (&raw const (*self.raw()).state).read_volatile() };
 
@@ -354,37 +358,37 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
 impl<T: DiskOperations> Drop for Disk<'_, T> {
     fn drop(&mut self) {
         let gendisk = self.raw();
-        // SAFETY: By the type invariants.
-        let (data, gate) = unsafe { ((*(*gendisk).queue).queuedata, (*gendisk).private_data) };
-        let gate = gate.cast::<Gate>();
+        // SAFETY: By the type invariants disk and queue are valid.
+        let (data, private) = unsafe { ((*(*gendisk).queue).queuedata, (*gendisk).private_data) };
+        let private = private.cast::<DiskPrivate>();
 
-        // What file systems still write is to come to the driver.
+        // File systems may still write back, so requests must reach the driver.
         self.unfreeze();
 
-        // SAFETY: By the type invariants the gate lives as long as this reference to the disk.
-        unsafe { (*gate).close() };
+        // SAFETY: By the type invariants the private data is valid for as long as the reference to
+        // the disk.
+        unsafe { (*private).close() };
 
         let added = self.is_live();
         if added {
             // SAFETY: The disk is valid and was added. This waits for all requests.
             unsafe { bindings::del_gendisk(gendisk) };
-            // A request may have been given back while the call of `queue_rq()` that brought it has
-            // not returned.
+            // `queue_rq()` may still run for a request that has already ended.
             // SAFETY: By its type invariant the tag set is valid.
             unsafe { bindings::blk_mq_wait_quiesce_done(self.tagset.raw_tag_set()) };
         }
 
-        // SAFETY: This is our reference. Where it is the last one, and the disk was added, it is
-        // now that the gate is freed.
+        // SAFETY: By the type invariants this value owns the reference. If the disk was added, the
+        // last `put_disk()` frees its private data.
         unsafe { bindings::put_disk(gendisk) };
         if !added {
-            // SAFETY: By the type invariants the gate is ours, and with the disk its last user has
-            // gone.
-            unsafe { Gate::free(gate) };
+            // SAFETY: By the type invariants this value owns the private data of a disk that was
+            // not added. The disk was freed, as this value owned its only reference.
+            unsafe { DiskPrivate::free(private) };
         }
 
-        // SAFETY: By the type invariants it came from `into_foreign()`. No request comes any more,
-        // and no ioctl: nobody has it borrowed.
+        // SAFETY: By the type invariants the data came from `into_foreign()`. There are no requests
+        // and ioctls any more, so it is not borrowed.
         drop(unsafe { T::QueueData::from_foreign(data) });
     }
 }

@@ -16,21 +16,21 @@ use core::ptr;
 
 /// A range of memory that the CPU caches.
 ///
-/// It is a fact about an address, not a claim on the memory: nothing can be reached through it.
+/// It is a plain value: it holds no reference to the memory, and gives no access to it.
 ///
 /// # Invariants
 ///
-/// Every byte of the range is RAM, and there is at least one.
+/// The range is not empty, and all of it is RAM.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct CpuPhys(bindings::cpu_phys);
 
 impl CpuPhys {
-    /// The range of `len` bytes that starts `offset` bytes into `page`.
+    /// Returns the range of `len` bytes at `offset` in `page`.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] where `len` is 0 or the range leaves the page.
+    /// [`EINVAL`] if `len` is 0 or the range exceeds the page.
     ///
     /// # Examples
     ///
@@ -55,21 +55,21 @@ impl CpuPhys {
         }
 
         let mut range = pin_init::zeroed();
-        // SAFETY: By the type invariant of `Page` the first pointer is to a valid page; the second
-        // is to a local variable.
+        // SAFETY: By the type invariant of `Page` the first pointer is valid; the last one points
+        // to a local variable.
         to_result(unsafe {
             bindings::cpu_phys_from_page(page.as_ptr(), offset, len, &raw mut range)
         })?;
 
-        // INVARIANT: `cpu_phys_from_page()` succeeds for RAM only, and never for 0 bytes.
+        // INVARIANT: `cpu_phys_from_page()` succeeds only for RAM, and never for 0 bytes.
         Ok(Self(range))
     }
 
-    /// The range that `slice` occupies.
+    /// Returns the range of `slice`.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] where `slice` has no bytes or is not in the kernel's linear map: memory of
+    /// [`EINVAL`] if `slice` has no bytes or is not in the kernel's linear map. Memory from
     /// `vmalloc()`, of a stack, of a module or of the kernel image is refused.
     ///
     /// # Examples
@@ -85,32 +85,32 @@ impl CpuPhys {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn from_slice<T>(slice: &[T]) -> Result<Self> {
-        // SAFETY: The two are of one reference.
-        unsafe { Self::from_raw(slice.as_ptr().cast(), size_of_val(slice)) }
+        // SAFETY: A reference is valid for reads of its size.
+        unsafe { Self::from_ptr(slice.as_ptr().cast(), size_of_val(slice)) }
     }
 
-    /// The range that `value` occupies, where the device may write.
+    /// Returns the range of `value`, which the device may write.
     ///
     /// # Errors
     ///
-    /// As of [`from_slice`](Self::from_slice).
+    /// Same as [`from_slice`](Self::from_slice).
     pub(super) fn from_mut<T: ?Sized>(value: &mut T) -> Result<Self> {
         let len = size_of_val(value);
 
-        // SAFETY: The two are of one reference.
-        unsafe { Self::from_raw(ptr::from_mut(value).cast(), len) }
+        // SAFETY: A reference is valid for reads of its size.
+        unsafe { Self::from_ptr(ptr::from_mut(value).cast(), len) }
     }
 
-    /// The range that `value` occupies, as of [`from_mut`](Self::from_mut), which needs no proof.
+    /// Returns the range of `value`, same as [`from_mut`](Self::from_mut), without validating it.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] where `value` has no bytes.
+    /// [`EINVAL`] if `value` has no bytes.
     ///
     /// # Safety
     ///
-    /// `value` is memory of `kmalloc()` or of the page allocator, and not of high memory, or has no
-    /// bytes.
+    /// `value` has no bytes, or is memory from `kmalloc()` or from the page allocator that is not
+    /// high memory.
     #[inline]
     pub(super) unsafe fn from_linear<T: ?Sized>(value: &mut T) -> Result<Self> {
         let len = size_of_val(value);
@@ -118,40 +118,45 @@ impl CpuPhys {
             return Err(EINVAL);
         }
 
-        // SAFETY: By the safety requirements this is an address in the kernel's linear map.
+        // SAFETY: Memory from `kmalloc()`, and pages that are not high memory, are in the kernel's
+        // linear map.
         let addr = unsafe { bindings::virt_to_phys(ptr::from_mut(value).cast()) };
 
-        // INVARIANT: By the safety requirements it is RAM, and there is a byte of it.
-        Ok(Self(bindings::cpu_phys { addr, len }))
+        // INVARIANT: Both allocators return RAM, and `len` is not 0.
+        Ok(Self(bindings::cpu_phys {
+            addr,
+            len,
+            raw: false,
+        }))
     }
 
-    /// The range of `len` bytes at `addr`.
+    /// Returns the range of `len` bytes at `addr`.
     ///
     /// # Safety
     ///
     /// `addr` is valid for reads of `len` bytes, or `len` is 0.
-    unsafe fn from_raw(addr: *const c_void, len: usize) -> Result<Self> {
-        // `cpu_phys_from_virt()` looks at the address first, which needs to be none here.
+    unsafe fn from_ptr(addr: *const c_void, len: usize) -> Result<Self> {
+        // With no bytes `addr` may be dangling.
         if len == 0 {
             return Err(EINVAL);
         }
 
         let mut range = pin_init::zeroed();
-        // SAFETY: By the safety requirements there is an allocation at `addr`, so that there is a
-        // page to look at where it is in the linear map. The last pointer is to a local variable.
+        // SAFETY: There is an allocation at `addr`, so that its page can be examined if the address
+        // is in the linear map. The last pointer points to a local variable.
         to_result(unsafe { bindings::cpu_phys_from_virt(addr, len, &raw mut range) })?;
 
-        // INVARIANT: `cpu_phys_from_virt()` succeeds for RAM only, and never for 0 bytes.
+        // INVARIANT: `cpu_phys_from_virt()` succeeds only for RAM, and never for 0 bytes.
         Ok(Self(range))
     }
 
-    /// Physical address of the first byte.
+    /// Returns the physical address of the first byte.
     #[inline]
     pub fn addr(&self) -> PhysAddr {
         self.0.addr
     }
 
-    /// Length in bytes, never 0.
+    /// Returns the length in bytes, which is never 0.
     #[inline]
     #[expect(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which way the bytes of a mapping go.
+//! The direction of a mapping.
 
 use crate::dma::DataDirection;
 
@@ -8,10 +8,10 @@ mod private {
     pub trait Sealed {}
 }
 
-/// Which way the bytes of a [`Mapping`](super::Mapping) go.
+/// The direction of a [`Mapping`](super::Mapping).
 ///
-/// Implemented by [`ToDevice`], [`FromDevice`] and [`Bidirectional`], and by nothing else: "no
-/// direction" is not a type.
+/// Implemented by [`ToDevice`], [`FromDevice`] and [`Bidirectional`] only. No type stands for
+/// `DMA_NONE`.
 ///
 /// # Examples
 ///
@@ -34,8 +34,8 @@ pub trait Direction: private::Sealed {
 
 /// A [`Direction`] in which the CPU writes what the device reads.
 ///
-/// A [`CpuGuard`](super::CpuGuard) hands out `&mut` in these directions only: what the CPU writes
-/// into a [`FromDevice`] mapping may never reach memory, or may overwrite what the device wrote.
+/// A [`CpuGuard`](super::CpuGuard) gives mutable access in these directions only. Data that the CPU
+/// writes into a [`FromDevice`] mapping may be lost, or may overwrite what the device wrote.
 ///
 /// # Examples
 ///
@@ -83,7 +83,7 @@ pub struct ToDevice;
 /// See [`Mapping`](super::Mapping).
 pub struct FromDevice;
 
-/// Both write, and both read.
+/// CPU and device both write and read.
 ///
 /// # Examples
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The CPU's access to memory that is mapped.
+//! The CPU's access to mapped memory.
 
 use super::{
     handle::CpuBytes,
@@ -17,19 +17,20 @@ use core::{
     }, //
 };
 
-/// The CPU's access to memory that is mapped, until it is dropped.
+/// The CPU's access to mapped memory, until it is dropped.
 ///
-/// Made by [`Mapping::cpu`](super::Mapping::cpu) for all that is mapped, by
-/// [`Mapping::cpu_range`](super::Mapping::cpu_range) for a part, and by their twins in
-/// [`VecMapping`](super::VecMapping). It reads in each direction, and writes where the direction is
-/// [`Writable`].
+/// [`Mapping::cpu`](super::Mapping::cpu) returns one for all of the memory,
+/// [`Mapping::cpu_range`](super::Mapping::cpu_range) for a sub-range;
+/// [`SgMapping`](super::SgMapping) has the same methods. A guard reads in each direction, and
+/// writes if the direction is [`Writable`].
 ///
-/// Forgetting a guard leaves out the hand-over to the device: what the CPU wrote may not be seen
-/// by the device, until the next guard for these bytes is dropped.
+/// Creating a guard syncs the memory for the CPU, dropping it syncs it for the device. If a guard
+/// is forgotten, the device may not see what the CPU wrote until the next guard of the same bytes
+/// is dropped.
 ///
 /// # Invariants
 ///
-/// `bytes` are those of `lent`.
+/// The mapping has `memory` at the bytes that `_bytes` has given to the CPU.
 ///
 /// # Examples
 ///
@@ -46,13 +47,13 @@ use core::{
 /// bytes[511] = 0xa5;
 /// drop(bytes);
 ///
-/// // The device may read from here on.
+/// // From here on the device may read.
 /// # assert_eq!(map.unmap()[510..], [0x5a, 0xa5]);
 /// # Ok::<(), Error>(())
 /// ```
 pub struct CpuGuard<'a, T: ?Sized, D: Direction> {
-    lent: &'a mut T,
-    // Dropping it gives them to the device.
+    memory: &'a mut T,
+    // Dropping it gives the bytes to the device.
     _bytes: CpuBytes<'a>,
     _direction: PhantomData<fn() -> D>,
 }
@@ -60,12 +61,12 @@ pub struct CpuGuard<'a, T: ?Sized, D: Direction> {
 impl<'a, T: ?Sized, D: Direction> CpuGuard<'a, T, D> {
     /// # Safety
     ///
-    /// `bytes` are those of `lent`.
+    /// The mapping has `memory` at the bytes that `bytes` has given to the CPU.
     #[inline]
-    pub(super) unsafe fn new(bytes: CpuBytes<'a>, lent: &'a mut T) -> Self {
-        // INVARIANT: By the safety requirements.
+    pub(super) unsafe fn new(bytes: CpuBytes<'a>, memory: &'a mut T) -> Self {
+        // INVARIANT: The safety requirement is the invariant.
         Self {
-            lent,
+            memory,
             _bytes: bytes,
             _direction: PhantomData,
         }
@@ -77,22 +78,23 @@ impl<T: ?Sized, D: Direction> Deref for CpuGuard<'_, T, D> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.lent
+        self.memory
     }
 }
 
 impl<T: ?Sized, D: Writable> DerefMut for CpuGuard<'_, T, D> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.lent
+        self.memory
     }
 }
 
-/// Where elements of `T` are in `size` bytes of them: offset and length in bytes.
+/// Converts a range of elements of `T`, in memory of `size` bytes, into offset and length in bytes.
 ///
 /// # Errors
 ///
-/// [`EINVAL`] where `range` is empty, [`ERANGE`] where it ends beyond the last element.
+/// - [`EINVAL`] if `range` is empty.
+/// - [`ERANGE`] if it ends beyond the last element.
 pub(super) fn bytes_of<T>(range: &Range<usize>, size: usize) -> Result<(usize, usize)> {
     if range.is_empty() {
         return Err(EINVAL);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the C core has mapped, until it is undone.
+//! Ownership of what the C core has mapped.
 
 use super::{
     MapError,
@@ -21,34 +21,33 @@ use core::{
     ptr, //
 };
 
-/// What the C core knows a mapping by: `struct dma_phys_map`, or `struct dma_phys_vec` with its
-/// storage.
+/// A handle of the C core: `struct dma_phys_map`, or `struct dma_phys_sg` with its segments.
 pub(super) trait Raw {
     /// Length in bytes.
     fn size(&self) -> usize;
 
-    /// The route as a number.
+    /// `enum dma_phys_route`.
     fn route(&self) -> u8;
 
-    /// Gives bytes to the CPU; 0 or a negative errno.
+    /// Gives bytes to the CPU; returns 0 or a negative errno.
     ///
     /// # Safety
     ///
     /// `self` is empty, or was filled in by the C core and its device is bound.
     unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int;
 
-    /// Gives bytes to the device; 0 or a negative errno.
+    /// Gives bytes to the device; returns 0 or a negative errno.
     ///
     /// # Safety
     ///
-    /// As for [`sync_for_cpu`](Self::sync_for_cpu).
+    /// Same as for [`sync_for_cpu`](Self::sync_for_cpu).
     unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int;
 
-    /// Undoes what is mapped, and leaves `self` empty.
+    /// Unmaps. `self` is empty afterwards.
     ///
     /// # Safety
     ///
-    /// As for [`sync_for_cpu`](Self::sync_for_cpu).
+    /// Same as for [`sync_for_cpu`](Self::sync_for_cpu).
     unsafe fn unmap(&mut self);
 }
 
@@ -65,32 +64,33 @@ impl Raw for bindings::dma_phys_map {
 
     #[inline]
     unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: `self` is a handle that is empty, or live for a bound device, and nothing else
+        // uses it during the call, as it is borrowed exclusively.
         unsafe { bindings::dma_phys_sync_for_cpu(self, offset, len) }
     }
 
     #[inline]
     unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
-        // SAFETY: By the safety requirements.
+        // SAFETY: See `sync_for_cpu()`.
         unsafe { bindings::dma_phys_sync_for_device(self, offset, len) }
     }
 
     #[inline]
     unsafe fn unmap(&mut self) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: See `sync_for_cpu()`.
         unsafe { bindings::dma_phys_unmap(self) }
     }
 }
 
-/// Something that is mapped, until it is dropped.
+/// A live handle; dropping it unmaps.
 ///
-/// The lifetimes in `'bound` and `K` are here, beside the `Drop`, so that they must still be valid
-/// when it runs.
+/// The lifetimes in `'bound` and `K` belong to the type that implements `Drop`, so that they must
+/// still be valid when it is dropped.
 ///
 /// # Invariants
 ///
-/// `raw` is live: it was filled in by a call of the C core that succeeded, for a device that is
-/// bound for `'bound`, and has not been unmapped. `route` is its route.
+/// `raw` is live: it was filled in by a successful call of the C core for a device that is bound
+/// for `'bound`, and it was not unmapped. `route` is its route.
 pub(super) struct Handle<'bound, R: Raw, K> {
     raw: R,
     route: Route,
@@ -98,23 +98,24 @@ pub(super) struct Handle<'bound, R: Raw, K> {
     _kind: PhantomData<K>,
 }
 
-// SAFETY: An `R` is plain data, with storage of its own where it is a vec, which any task may sync
-// and unmap. Its device is bound for `'bound` wherever the handle is. There is no `K` in a handle.
+// SAFETY: An `R` is plain data, a list with segments of its own, which any task may sync and unmap.
+// Its device is bound for `'bound` in every task. A handle contains no `K`.
 unsafe impl<R: Raw, K> Send for Handle<'_, R, K> {}
 
-// SAFETY: A shared reference to a handle reads plain data which only an exclusive one changes.
+// SAFETY: A shared reference to a handle only reads plain data, which only an exclusive reference
+// changes.
 unsafe impl<R: Raw, K> Sync for Handle<'_, R, K> {}
 
 impl<'bound, R: Raw, K> Handle<'bound, R, K> {
-    /// Lets `map` fill in `raw` for `dev`. An error gives `raw` back.
+    /// Calls `map` to fill in `raw` for `dev`. An error returns `raw`.
     ///
     /// # Safety
     ///
     /// - `raw` is empty.
-    /// - `map` calls the C core to map for the device that it is given, into `raw`, and returns
-    ///   what that returned.
-    /// - Until the handle is dropped the memory that is mapped stays allocated, and is not accessed
-    ///   but between a sync for the CPU and one for the device.
+    /// - `map` calls the C core to map for the device that it is given, into `raw`; it returns 0
+    ///   if that succeeded, else the negative errno.
+    /// - Until the handle is dropped the mapped memory stays allocated, and is accessed only
+    ///   between a sync for the CPU and one for the device.
     #[inline]
     pub(super) unsafe fn new(
         dev: &'bound Device<Bound>,
@@ -127,7 +128,7 @@ impl<'bound, R: Raw, K> Handle<'bound, R, K> {
         };
 
         match route {
-            // INVARIANT: Filled in just now, for `dev`.
+            // INVARIANT: `map` has just filled in `raw` for `dev`, which is bound for `'bound`.
             Ok(route) => Ok(Self {
                 raw,
                 route,
@@ -135,14 +136,15 @@ impl<'bound, R: Raw, K> Handle<'bound, R, K> {
                 _kind: PhantomData,
             }),
             Err(error) => {
-                // SAFETY: The C core leaves it empty when it fails; else it is live for `dev`.
+                // SAFETY: The C core leaves the handle empty if it fails; else the handle is live
+                // for `dev`, which is bound.
                 unsafe { raw.unmap() };
                 Err(MapError::new(error, raw))
             }
         }
     }
 
-    /// Length in bytes, never 0.
+    /// Returns the length in bytes, which is never 0.
     #[inline]
     pub(super) fn size(&self) -> usize {
         self.raw.size()
@@ -158,17 +160,17 @@ impl<'bound, R: Raw, K> Handle<'bound, R, K> {
         &self.raw
     }
 
-    /// Gives `len` bytes at `offset` to the CPU, until the result is dropped.
+    /// Gives `len` bytes at `offset` to the CPU until the returned value is dropped.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] where they are none or leave what is mapped.
+    /// [`EINVAL`] if `len` is 0 or the bytes are not all mapped.
     #[inline]
     pub(super) fn cpu(&mut self, offset: usize, len: usize) -> Result<CpuBytes<'_>> {
-        // SAFETY: By the type invariant it is live, and its device still bound.
+        // SAFETY: By the type invariant the handle is live and its device is bound.
         to_result(unsafe { self.raw.sync_for_cpu(offset, len) })?;
 
-        // INVARIANT: Given to the CPU just now.
+        // INVARIANT: The bytes were just given to the CPU.
         Ok(CpuBytes {
             raw: &mut self.raw,
             offset,
@@ -176,12 +178,12 @@ impl<'bound, R: Raw, K> Handle<'bound, R, K> {
         })
     }
 
-    /// Undoes what is mapped, and gives back what it was known by.
+    /// Unmaps, and returns the handle of the C core, which is empty then.
     #[inline]
     pub(super) fn unmap(self) -> R {
         let mut this = ManuallyDrop::new(self);
 
-        // SAFETY: By the type invariant it is live, and its device still bound.
+        // SAFETY: By the type invariant the handle is live and its device is bound.
         unsafe { this.raw.unmap() };
         // SAFETY: `this` is neither used again nor dropped.
         unsafe { ptr::read(&this.raw) }
@@ -191,23 +193,23 @@ impl<'bound, R: Raw, K> Handle<'bound, R, K> {
 impl<R: Raw, K> Drop for Handle<'_, R, K> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariant it is live, and its device still bound.
+        // SAFETY: By the type invariant the handle is live and its device is bound.
         unsafe { self.raw.unmap() };
     }
 }
 
-/// Bytes that the CPU has, until it is dropped.
+/// Bytes of a mapping that belong to the CPU until this is dropped.
 ///
 /// # Invariants
 ///
-/// `raw` is live, and `len` bytes at `offset` of it have been given to the CPU.
+/// `raw` is live, and `len` bytes at `offset` of it were given to the CPU.
 pub(super) struct CpuBytes<'a> {
     raw: &'a mut dyn Raw,
     offset: usize,
     len: usize,
 }
 
-// SAFETY: As for `Handle`, of which it borrows all that is used here.
+// SAFETY: It exclusively borrows the plain data of a `Handle`, which is `Send`.
 unsafe impl Send for CpuBytes<'_> {}
 
 // SAFETY: A shared reference gives access to nothing.
@@ -216,10 +218,11 @@ unsafe impl Sync for CpuBytes<'_> {}
 impl Drop for CpuBytes<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Refused only where the bytes are not all in the map, which they are.
+        // This fails only for bytes that are not mapped. By the type invariant these were given to
+        // the CPU, so they are mapped.
         //
-        // SAFETY: By the type invariant it is live; the handle that it borrows has the device
-        // bound.
+        // SAFETY: By the type invariant `raw` is live. The handle that it borrows from keeps the
+        // device bound.
         let _ = unsafe { self.raw.sync_for_device(self.offset, self.len) };
     }
 }

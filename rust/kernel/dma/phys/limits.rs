@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a device's mappings cannot be larger than.
+//! DMA limits of a device.
 
 use crate::{
     bindings,
@@ -10,10 +10,10 @@ use crate::{
     },
 };
 
-/// The most bytes of one mapping, or of one block request, of `dev` that are always mapped at once.
+/// Returns the maximum size in bytes of a mapping of `dev`.
 ///
-/// It is less than `usize::MAX` where data may bounce, and then much: a driver that knows it asks
-/// for no more, and need not handle [`E2BIG`](crate::error::code::E2BIG).
+/// It is less than `usize::MAX` if data may bounce. A driver that maps no more at once, for example
+/// through the limits of its disks, gets no [`E2BIG`](crate::error::code::E2BIG).
 ///
 /// # Examples
 ///
@@ -28,20 +28,23 @@ use crate::{
 /// # Ok::<(), Error>(())
 /// ```
 pub fn max_mapping_size(dev: &Device<Bound>) -> usize {
-    // SAFETY: `dev` is a reference, so that the pointer is to a valid device.
+    // SAFETY: `dev` is a reference to a device, so the pointer is valid.
     unsafe { bindings::dma_max_mapping_size(dev.as_raw()) }
 }
 
-/// Has the mappings of `dev` keep the bits of `mask` of an address, also where they bounce, so that
-/// what starts at a multiple of a page does so for the device.
+/// Sets the low address bits that mappings of `dev` preserve, also if they bounce.
 ///
-/// It changes [`max_mapping_size()`], and what a [`VecStorage`](super::VecStorage) must hold.
+/// With a mask of the page size minus 1, an offset in a page is the same for the CPU and for the
+/// device.
+///
+/// This changes [`max_mapping_size()`] and the capacity that a [`SgStorage`](super::SgStorage)
+/// needs.
 ///
 /// # Safety
 ///
-/// Nothing is mapped or allocated for `dev` at the same time.
+/// Nothing is mapped or allocated for `dev` concurrently.
 pub unsafe fn set_min_align_mask(dev: &Device<Bound>, mask: u32) {
-    // SAFETY: `dev` is a reference, so that the pointer is to a valid device; by the safety
-    // requirements nobody reads what is written.
+    // SAFETY: `dev` is a reference to a device, so the pointer is valid. By the safety requirements
+    // nothing is mapped or allocated, so nothing reads the mask concurrently.
     unsafe { bindings::dma_set_min_align_mask(dev.as_raw(), mask) };
 }

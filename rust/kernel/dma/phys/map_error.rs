@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why memory could not be mapped, and the memory.
+//! The error of a mapping that failed.
 
 use crate::{
     fmt,
@@ -9,9 +9,9 @@ use crate::{
 
 /// Why memory could not be mapped, and the memory.
 ///
-/// For a request "the memory" is the request and the storage that was to be used for it.
+/// The memory of a request is the request and the storage that was to be used for it.
 ///
-/// `?` turns it into the [`Error`], and drops the memory.
+/// `?` converts it into the [`Error`] and drops the memory.
 ///
 /// # Examples
 ///
@@ -21,7 +21,7 @@ use crate::{
 /// # let owner = TestDevice::new(c"rust_phys_doc_error", DmaMask::new::<64>())?;
 /// # let dev = owner.device();
 ///
-/// // Room for 16 bytes, but none in it.
+/// // Capacity for 16 bytes, and no element.
 /// let empty = KVec::<u8>::with_capacity(16, GFP_KERNEL)?;
 ///
 /// let (error, memory) = match Mapping::<Cpu<_>, ToDevice>::new(dev, empty) {
@@ -43,19 +43,19 @@ impl<M> MapError<M> {
         Self { error, memory }
     }
 
-    /// Why the memory could not be mapped.
+    /// Returns the reason.
     #[inline]
     pub fn error(&self) -> Error {
         self.error
     }
 
-    /// Gives the memory back.
+    /// Returns the memory.
     #[inline]
     pub fn into_memory(self) -> M {
         self.memory
     }
 
-    /// Gives back the memory, and why it could not be mapped.
+    /// Returns the reason and the memory.
     #[inline]
     pub fn into_parts(self) -> (Error, M) {
         (self.error, self.memory)

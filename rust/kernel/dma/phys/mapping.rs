@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One range made reachable for one device.
+//! One range mapped for one device.
 
 use super::{
     guard::bytes_of,
@@ -35,7 +35,7 @@ mod private {
     pub trait Sealed {}
 }
 
-/// What a [`Mapping`] or a [`VecMapping`](super::VecMapping) is made of: [`Cpu`] or [`Mmio`].
+/// What a [`Mapping`] or an [`SgMapping`](super::SgMapping) maps: [`Cpu`] or [`Mmio`].
 pub trait Kind: private::Sealed {}
 
 /// Memory that the CPU caches, owned by its [`Mapping`].
@@ -45,7 +45,7 @@ pub trait Kind: private::Sealed {}
 /// ```
 /// use kernel::dma::phys::{Bidirectional, Cpu, FromDevice, Mapping, PageBytes};
 ///
-/// /// What a driver keeps mapped while it is bound.
+/// /// Mapped while the driver is bound.
 /// struct Buffers<'bound> {
 ///     status: Mapping<'bound, Cpu<KBox<[u32; 16]>>, FromDevice>,
 ///     ring: Mapping<'bound, Cpu<PageBytes>, Bidirectional>,
@@ -57,15 +57,14 @@ pub trait Kind: private::Sealed {}
 /// ```
 pub struct Cpu<M>(pub(super) M);
 
-/// Device memory that a peer lends.
+/// Device memory that a peer shares.
 ///
 /// # Examples
 ///
 /// ```
 /// use kernel::dma::phys::{Mapping, Mmio, ToDevice};
 ///
-/// /// One transfer that reads what another device has. It ends before either device leaves: the
-/// /// peer's removal waits for it.
+/// /// One transfer that reads another device's memory. The removal of the peer waits for it.
 /// struct Source<'bound> {
 ///     frames: Mapping<'bound, Mmio<'bound>, ToDevice>,
 /// }
@@ -89,15 +88,15 @@ impl Mmio<'_> {
     }
 }
 
-/// One range made reachable for one device.
+/// One range mapped for one device.
 ///
-/// `K` says what the range is made of, [`Cpu`] or [`Mmio`], and `D` which way the bytes go. See the
-/// [module](super) for how they play together. Dropping a mapping unmaps the range; it may be
-/// dropped in atomic context where its memory may be.
+/// `K` is what the range consists of, [`Cpu`] or [`Mmio`], and `D` is the direction of the
+/// transfer; see the [module](super). Dropping a mapping unmaps the range. It may be dropped in
+/// atomic context if its memory may be.
 ///
 /// # Invariants
 ///
-/// `handle` maps the range that `kind` owns, or has borrowed, in direction `D`.
+/// `handle` maps the range that `kind` owns or borrows, in direction `D`.
 ///
 /// # Examples
 ///
@@ -110,7 +109,7 @@ impl Mmio<'_> {
 /// let buffer = KVec::from_elem(0u8, 4096, GFP_KERNEL)?;
 /// let mut map = Mapping::<Cpu<_>, FromDevice>::new(dev, buffer)?;
 ///
-/// // The device writes 4096 bytes to `map.dma_address()`, and says so.
+/// // The device writes 4096 bytes to `map.dma_address()` and reports completion.
 ///
 /// let first = map.cpu()?[0];
 /// let buffer = map.unmap();
@@ -125,7 +124,7 @@ pub struct Mapping<'bound, K: Kind, D: Direction> {
 }
 
 impl<K: Kind, D: Direction> Mapping<'_, K, D> {
-    /// Where the device finds the first byte.
+    /// Returns the DMA address of the first byte.
     ///
     /// All bytes follow it without a gap.
     #[inline]
@@ -133,13 +132,13 @@ impl<K: Kind, D: Direction> Mapping<'_, K, D> {
         self.handle.raw().addr
     }
 
-    /// Length in bytes, never 0.
+    /// Returns the length in bytes, which is never 0.
     #[inline]
     pub fn size(&self) -> usize {
         self.handle.size()
     }
 
-    /// How the device reaches the range.
+    /// Returns how the device reaches the range.
     #[inline]
     pub fn route(&self) -> Route {
         self.handle.route()
@@ -147,24 +146,26 @@ impl<K: Kind, D: Direction> Mapping<'_, K, D> {
 }
 
 impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
-    /// Makes `memory` reachable for `dev`, and takes it from the CPU.
+    /// Maps `memory` for `dev`, and gives it to the device.
     ///
     /// Does not sleep.
     ///
     /// # Errors
     ///
-    /// They give `memory` back.
+    /// An error returns `memory`.
     ///
-    /// - [`EINVAL`] where the memory has no bytes, or the device has no DMA mask.
-    /// - [`ERANGE`] where the device cannot address it, and it cannot be bounced.
-    /// - [`E2BIG`] where it is larger than one mapping can be.
-    /// - [`EAGAIN`] where bounce slots or DMA addresses are used up: it may work later.
-    /// - [`ENOMEM`] where there is no memory for page tables.
-    /// - [`EOPNOTSUPP`] where the device's route cannot map memory.
+    /// - [`EINVAL`] if the memory has no bytes, or the device has no DMA mask.
+    /// - [`ERANGE`] if the device cannot address the memory, and it cannot be bounced.
+    /// - [`E2BIG`] if the memory is larger than one mapping of the device can be.
+    /// - [`EAGAIN`] if bounce buffers are in use; it may work later.
+    /// - [`ENOMEM`] if IOVA space, page tables or bounce buffers are exhausted behind an IOMMU; it
+    ///   may work later.
+    /// - [`EOPNOTSUPP`] if the alignment that the device needs cannot be preserved.
+    /// - [`EIO`] if the legacy DMA ops of the device refuse it.
     ///
     /// # Examples
     ///
-    /// A device that never said what it can address is not given an address:
+    /// Nothing is mapped for a device without a DMA mask:
     ///
     /// ```
     /// use kernel::{
@@ -190,9 +191,9 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     {
         let range = memory.range();
 
-        // SAFETY: These are the bytes of `memory`. A mapping that is forgotten forgets it too,
-        // which by the safety requirements of `Memory` leaks it. So by these as well does nobody
-        // else read or write it, and it stays where it is.
+        // SAFETY: `range` covers the bytes that `memory` dereferences to. Forgetting the mapping
+        // forgets `memory`. By the safety requirements of `Memory` the bytes are then leaked, they
+        // do not move, and they are read and written only through a borrow of `memory`.
         unsafe { Self::map(dev, memory, range) }
     }
 
@@ -200,12 +201,12 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     ///
     /// # Safety
     ///
-    /// As long as nothing but a move happens to `memory`, until the mapping is dropped or, where it
-    /// is forgotten, for good:
+    /// Until the mapping is dropped, or indefinitely if it is forgotten, and as long as `memory` is
+    /// only moved:
     ///
-    /// - `range` is what it dereferences to, and is allocated;
-    /// - nobody writes there who does not borrow `memory`, or reads there unless `D` is
-    ///   [`ToDevice`](super::ToDevice).
+    /// - `range` covers the bytes that `memory` dereferences to, and they stay allocated;
+    /// - they are written only through a borrow of `memory`, and read only through one unless `D`
+    ///   is [`ToDevice`](super::ToDevice).
     #[inline]
     pub(super) unsafe fn map(
         dev: &'bound Device<Bound>,
@@ -217,8 +218,9 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
             Err(error) => return Err(MapError::new(error, memory)),
         };
 
-        // SAFETY: The range was proved, and the handle is new. It is put into one `Mapping` with
-        // the memory, which drops the handle first and lends the memory in a `CpuGuard` only.
+        // SAFETY: The handle is zeroed, so it is empty; the range was validated. The handle becomes
+        // part of a `Mapping` together with the memory. A `Mapping` drops the handle first, and
+        // gives access to the memory only in a `CpuGuard`, between the two syncs.
         let handle = unsafe {
             Handle::new(dev, pin_init::zeroed(), |dev, map| {
                 bindings::dma_phys_map_cpu(dev, range.as_raw(), D::DIRECTION.into(), 0, map)
@@ -226,8 +228,7 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
         };
 
         match handle {
-            // INVARIANT: The handle maps the bytes of `memory`, which stay where they are when it
-            // is moved.
+            // INVARIANT: The handle maps the bytes of `memory`, which do not move with it.
             Ok(handle) => Ok(Self {
                 handle,
                 kind: Cpu(memory),
@@ -237,11 +238,11 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
         }
     }
 
-    /// Takes the memory from the device, until the guard is dropped.
+    /// Gives the memory to the CPU until the guard is dropped.
     ///
     /// # Errors
     ///
-    /// None that is known of: a mapping is always live, and all of it lies within it.
+    /// None is expected: the C core refuses only bytes that are not mapped.
     ///
     /// # Examples
     ///
@@ -253,30 +254,30 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
         let size = self.handle.size();
         let bytes = self.handle.cpu(0, size)?;
 
-        // SAFETY: By the type invariant these are all bytes of the memory.
+        // SAFETY: By the type invariant the handle maps exactly the bytes of the memory, and
+        // `bytes` are all of them.
         Ok(unsafe { CpuGuard::new(bytes, &mut *self.kind.0) })
     }
 
-    /// Takes some elements from the device, until the guard is dropped.
+    /// Gives some elements to the CPU until the guard is dropped.
     ///
-    /// No other byte is handed over, or copied where the mapping bounces.
+    /// No other byte is synced, or copied if the mapping bounces.
     ///
     /// # Cache lines
     ///
-    /// Where a device is not coherent, what is handed over is whole lines of the cache. A device
-    /// that writes into a line of which the CPU has a part may lose what it writes there, and the
-    /// CPU what it wrote. So while a guard lives let the device write only into lines that the
-    /// guard has no part of: choose ranges that start and end at multiples of
-    /// `dma_get_cache_alignment()`.
+    /// For a device that is not coherent, a sync covers whole cache lines. If the device writes
+    /// into a line that the guard covers in part, either write may be lost. While a guard exists,
+    /// let the device write only into lines that the guard does not cover: choose ranges that start
+    /// and end at multiples of `dma_get_cache_alignment()`.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] where `range` is empty.
-    /// - [`ERANGE`] where it ends beyond the last element.
+    /// - [`EINVAL`] if `range` is empty.
+    /// - [`ERANGE`] if it ends beyond the last element.
     ///
     /// # Examples
     ///
-    /// A ring of 16 slots, of which the device has filled one:
+    /// A ring of 16 messages, of which the device has written one:
     ///
     /// ```
     /// use kernel::dma::phys::{Cpu, FromDevice, Mapping};
@@ -286,9 +287,9 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     ///
     /// let ring = KVec::from_elem(0u32, 16 * 64, GFP_KERNEL)?;
     /// let mut ring = Mapping::<Cpu<_>, FromDevice>::new(dev, ring)?;
-    /// # let slot = 3;
+    /// # let index = 3;
     ///
-    /// let message = ring.cpu_range(slot * 64..(slot + 1) * 64)?;
+    /// let message = ring.cpu_range(index * 64..(index + 1) * 64)?;
     /// assert_eq!(message.len(), 64);
     /// assert_eq!(message[0], 0);
     /// drop(message);
@@ -304,12 +305,12 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
         let (offset, len) = bytes_of::<T>(&range, self.handle.size())?;
         let bytes = self.handle.cpu(offset, len)?;
 
-        // SAFETY: By the type invariant all elements are mapped, and nothing else is, so that these
-        // bytes are those of this range.
+        // SAFETY: By the type invariant the handle maps exactly the elements of the memory, so
+        // `bytes` are those of `range`.
         Ok(unsafe { CpuGuard::new(bytes, &mut self.kind.0.elements()[range]) })
     }
 
-    /// Unmaps the memory, and gives it back.
+    /// Unmaps the memory and returns it.
     ///
     /// # Examples
     ///
@@ -321,11 +322,11 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// # let owner = TestDevice::new(c"rust_phys_doc_unmap", DmaMask::new::<64>())?;
     /// # let dev = owner.device();
     ///
-    /// let question = KBox::new([1u8; 64], GFP_KERNEL)?;
-    /// let map = Mapping::<Cpu<_>, ToDevice>::new(dev, question)?;
+    /// let request = KBox::new([1u8; 64], GFP_KERNEL)?;
+    /// let map = Mapping::<Cpu<_>, ToDevice>::new(dev, request)?;
     /// let map = Mapping::<Cpu<_>, FromDevice>::new(dev, map.unmap())?;
-    /// let answer = map.unmap();
-    /// # assert_eq!(*answer, [1u8; 64]);
+    /// let response = map.unmap();
+    /// # assert_eq!(*response, [1u8; 64]);
     /// # Ok::<(), Error>(())
     /// ```
     #[inline]
@@ -337,35 +338,37 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
 }
 
 impl<'bound, 'peer, D: Direction> Mapping<'bound, Mmio<'peer>, D> {
-    /// Makes a range of another device's memory reachable for `dev`.
+    /// Maps a range of another device's memory for `dev`.
     ///
-    /// The peer stays while it is mapped: its driver's removal waits for this mapping to go.
-    /// Does not sleep; not for hard interrupts.
+    /// The removal of the peer waits until the range is unmapped. Does not sleep; must not be
+    /// called in hard interrupt context.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] where `dev` has no DMA mask.
-    /// - [`ENODEV`] where the peer has gone.
-    /// - [`EREMOTEIO`] where there is no route between the device and the peer.
-    /// - [`ERANGE`] where the device cannot address it.
-    /// - [`E2BIG`] where it is larger than one mapping can be.
-    /// - [`EAGAIN`] where DMA addresses are used up: it may work later.
-    /// - [`ENOMEM`] where there is no memory for page tables.
-    /// - [`EOPNOTSUPP`] where the device's route cannot map device memory.
+    /// - [`EINVAL`] if `dev` has no DMA mask.
+    /// - [`ENODEV`] if the peer was removed.
+    /// - [`EAGAIN`] if the peer is suspended; it may work later.
+    /// - [`EREMOTEIO`] if there is no P2P path between the device and the peer.
+    /// - [`ERANGE`] if the device cannot address the range.
+    /// - [`E2BIG`] if the range is larger than one mapping of the device can be.
+    /// - [`ENOMEM`] if IOVA space or page tables are exhausted; it may work later.
+    /// - [`EOPNOTSUPP`] if device memory cannot be mapped for the device, for example because all
+    ///   its DMA is forced to bounce.
+    /// - [`EIO`] if the legacy DMA ops of the device refuse it.
     ///
     /// # Examples
     ///
     /// See [`MmioPhys::from_bar`].
     pub fn new_mmio(dev: &'bound Device<Bound>, range: MmioPhys<'peer>) -> Result<Self> {
-        // SAFETY: The range was proved, and the handle is new. The C core holds the peer for as
-        // long as it is mapped.
+        // SAFETY: The handle is zeroed, so it is empty; the range was validated. The C core holds a
+        // reference to the peer until the range is unmapped, so the device memory stays.
         let handle = unsafe {
             Handle::new(dev, pin_init::zeroed(), |dev, map| {
                 bindings::dma_phys_map_mmio(dev, range.as_raw(), D::DIRECTION.into(), 0, map)
             })
         };
 
-        // INVARIANT: The handle maps the range that was borrowed.
+        // INVARIANT: The handle maps `range`, which `kind` borrows for `'peer`.
         Ok(Self {
             handle: handle?,
             kind: Mmio::new(),

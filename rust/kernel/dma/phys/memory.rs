@@ -14,21 +14,21 @@ use core::ops::DerefMut;
 
 /// Memory that a [`Mapping`](super::Mapping) can own.
 ///
-/// Implemented by [`KBox<T>`], with that `KBox<[T; N]>`, by [`KVec<T>`] (its elements, not its
+/// Implemented by [`KBox<T>`], which includes `KBox<[T; N]>`, by [`KVec<T>`] (its elements, not its
 /// spare capacity) and by [`PageBytes`](super::PageBytes).
 ///
-/// The element is [`AsBytes`], because the device sees every byte of it and padding would show what
-/// was there before, and [`FromBytes`], because the device may leave any bytes in it.
+/// The element is [`AsBytes`] because the device can read every byte of it, and padding would
+/// disclose old data. It is [`FromBytes`] because the device may write any bytes.
 ///
 /// # Safety
 ///
-/// As long as nothing but a move happens to the value:
+/// As long as the value is only moved:
 ///
-/// - [`Deref`](core::ops::Deref) and [`DerefMut`] return the same address and the same size each
-///   time, before and after the move;
-/// - [`range`](Self::range) is of these bytes;
-/// - the memory there is allocated, also after the value has been forgotten;
-/// - nobody reads or writes it who does not borrow the value.
+/// - [`Deref`](core::ops::Deref) and [`DerefMut`] return the same address and size each time,
+///   before and after the move;
+/// - [`range`](Self::range) returns the range of these bytes;
+/// - the bytes stay allocated, also after the value was forgotten;
+/// - they are read and written only through a borrow of the value.
 ///
 /// # Examples
 ///
@@ -39,7 +39,7 @@ use core::ops::DerefMut;
 /// };
 /// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
 ///
-/// fn listen<M: Memory>(
+/// fn receive<M: Memory>(
 ///     dev: &Device<Bound>,
 ///     memory: M,
 /// ) -> Result<Mapping<'_, Cpu<M>, FromDevice>> {
@@ -48,8 +48,8 @@ use core::ops::DerefMut;
 ///
 /// # let owner = TestDevice::new(c"rust_phys_doc_memory", DmaMask::new::<64>())?;
 /// # let dev = owner.device();
-/// assert_eq!(listen(dev, KBox::new([0u8; 512], GFP_KERNEL)?)?.size(), 512);
-/// assert_eq!(listen(dev, KVec::from_elem(0u64, 16, GFP_KERNEL)?)?.size(), 128);
+/// assert_eq!(receive(dev, KBox::new([0u8; 512], GFP_KERNEL)?)?.size(), 512);
+/// assert_eq!(receive(dev, KVec::from_elem(0u64, 16, GFP_KERNEL)?)?.size(), 128);
 /// # Ok::<(), Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
@@ -57,34 +57,34 @@ use core::ops::DerefMut;
     note = "use a `KBox`, a `KVec` or a `PageBytes` of elements that are `AsBytes + FromBytes`"
 )]
 pub unsafe trait Memory: DerefMut<Target: AsBytes + FromBytes> {
-    /// The range that it dereferences to.
+    /// Returns the range of the bytes that the value dereferences to.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] where it has no bytes, or is not in the kernel's linear map.
+    /// [`EINVAL`] if there are no bytes, or they are not in the kernel's linear map.
     #[inline]
     fn range(&mut self) -> Result<CpuPhys> {
         CpuPhys::from_mut(&mut **self)
     }
 }
 
-// SAFETY: A `KBox` points to an allocation of its own that moves, shrinks and ends only with the
-// box; a forgotten box leaks it. `T` shares no byte of itself, as it has no interior mutability.
+// SAFETY: A `KBox` owns an allocation that keeps its address and size until the box is dropped; a
+// forgotten box leaks it. `T` is accessed only through the box, as it has no interior mutability.
 unsafe impl<T: AsBytes + FromBytes> Memory for KBox<T> {
     #[inline]
     fn range(&mut self) -> Result<CpuPhys> {
-        // SAFETY: It is memory of `kmalloc()`, or has no bytes.
+        // SAFETY: The memory is from `kmalloc()`, or has no bytes.
         unsafe { CpuPhys::from_linear(&mut **self) }
     }
 }
 
-// SAFETY: A `KVec` points to an allocation of its own that moves or ends only in a call on the
-// vector, or with it; a forgotten vector leaks it. So do its elements, of which there are as many
-// as the vector's length. `T` shares no byte of itself, as it has no interior mutability.
+// SAFETY: A `KVec` owns an allocation that changes its address or size only in a call on the
+// vector, and is freed with it; a forgotten vector leaks it. The number of elements changes only in
+// a call on the vector. `T` is accessed only through the vector, as it has no interior mutability.
 unsafe impl<T: AsBytes + FromBytes> Memory for KVec<T> {
     #[inline]
     fn range(&mut self) -> Result<CpuPhys> {
-        // SAFETY: It is memory of `kmalloc()`, or has no bytes.
+        // SAFETY: The memory is from `kmalloc()`, or has no bytes.
         unsafe { CpuPhys::from_linear(&mut **self) }
     }
 }
@@ -93,22 +93,22 @@ mod private {
     pub trait Sealed {}
 }
 
-/// Memory made of elements: `[T]` and `[T; N]`.
+/// Memory that consists of elements: `[T]` and `[T; N]`.
 ///
-/// A [`CpuGuard`](super::CpuGuard) can lend a part of it.
+/// A [`CpuGuard`](super::CpuGuard) can give access to some of them.
 ///
 /// # Examples
 ///
 /// See [`Mapping::cpu_range`](super::Mapping::cpu_range).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no elements of which the CPU could have some",
-    note = "map a slice or an array, or take all of it with `cpu()`"
+    message = "`{Self}` has no elements to select a range of",
+    note = "map a slice or an array, or access all of it with `cpu()`"
 )]
 pub trait Elements: private::Sealed {
-    /// One of them.
+    /// The type of an element.
     type Element;
 
-    /// All of them, with all bytes of `self`.
+    /// Returns the elements, which consist of all bytes of `self`.
     fn elements(&mut self) -> &mut [Self::Element];
 }
 

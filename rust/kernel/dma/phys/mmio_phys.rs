@@ -22,15 +22,15 @@ use core::{
     ptr, //
 };
 
-/// A range of device memory: part of a BAR that a [`Peer`](super::Peer) lends, or of a resource.
+/// A range of device memory: of a BAR that a [`Peer`](super::Peer) shares, or of a resource.
 ///
-/// It is a fact about an address, not a claim on the device: it may be kept when the peer's driver
-/// has gone, and mapping it answers `ENODEV` from then on.
+/// It is a plain value, and holds no reference to the peer. It may be kept after the peer was
+/// removed; mapping it then fails with `ENODEV`.
 ///
 /// # Invariants
 ///
-/// Every byte of the range belongs to the BAR or the resource it was made from, none is RAM, and
-/// there is at least one.
+/// The range is not empty, it is part of the BAR or the resource that it was made from, and none of
+/// it is RAM.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct MmioPhys<'peer> {
@@ -39,16 +39,15 @@ pub struct MmioPhys<'peer> {
 }
 
 impl<'peer> MmioPhys<'peer> {
-    /// The range of `len` bytes that starts `offset` bytes into BAR `bar` of `owner`.
+    /// Returns the range of `len` bytes at `offset` in BAR `bar` of `owner`.
     ///
-    /// Any reference to the owner will do; its driver need not be the caller, and may go away.
+    /// Any reference to the owner suffices. Its driver need not be the caller, and may be unbound.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] where there is no such BAR, it is not memory, `len` is 0 or the range leaves
-    ///   the BAR.
-    /// - [`ENODEV`] where the owner has not registered the BAR as a [`Peer`](super::Peer), or has
-    ///   gone.
+    /// - [`EINVAL`] if there is no such BAR, it is not memory, `len` is 0 or the range exceeds the
+    ///   BAR.
+    /// - [`ENODEV`] if the BAR is not registered as a [`Peer`](super::Peer), or is no longer.
     ///
     /// # Examples
     ///
@@ -59,8 +58,8 @@ impl<'peer> MmioPhys<'peer> {
     ///     pci, //
     /// };
     ///
-    /// /// Lets `dev` write into the first 4 KiB of BAR 4 of `peer`.
-    /// fn write_into<'a>(
+    /// /// Maps the first 4 KiB of BAR 4 of `peer` for `dev` to write.
+    /// fn map_bar<'a>(
     ///     dev: &'a Device<Bound>,
     ///     peer: &'a pci::Device,
     /// ) -> Result<Mapping<'a, Mmio<'a>, FromDevice>> {
@@ -77,30 +76,30 @@ impl<'peer> MmioPhys<'peer> {
     ) -> Result<Self> {
         let bar = i32::try_from(bar)?;
         let mut range = pin_init::zeroed();
-        // SAFETY: `owner` is a reference, so that the first pointer is to a valid device. The last
-        // one is to a local variable.
+        // SAFETY: `owner` is a reference to a device, so the first pointer is valid. The last one
+        // points to a local variable.
         to_result(unsafe {
             bindings::mmio_phys_from_bar(pci_raw(owner), bar, offset, len, &raw mut range)
         })?;
 
-        // INVARIANT: `mmio_phys_from_bar()` succeeds within a BAR of memory only, and never for 0
-        // bytes.
+        // INVARIANT: `mmio_phys_from_bar()` succeeds only for a range of a memory BAR, and never
+        // for 0 bytes.
         Ok(Self {
             range,
             _peer: PhantomData,
         })
     }
 
-    /// The range of `len` bytes that starts `offset` bytes into `resource`.
+    /// Returns the range of `len` bytes at `offset` in `resource`.
     ///
-    /// For device memory that each device reaches at its physical address, such as the FIFO that a
-    /// DMA engine feeds. Not for a BAR: nothing here asks whether it can be reached, or holds its
-    /// owner.
+    /// This is for device memory that every device reaches at its physical address, such as the
+    /// FIFO that a DMA engine serves. It is not for a BAR: mapping the range neither checks for a
+    /// P2P path nor holds the owner of the BAR.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] where the resource is not memory with an address, `len` is 0, or the range leaves
-    /// the resource or holds RAM.
+    /// [`EINVAL`] if the resource is not memory with an address, `len` is 0, or the range exceeds
+    /// the resource or contains RAM.
     ///
     /// # Examples
     ///
@@ -111,7 +110,7 @@ impl<'peer> MmioPhys<'peer> {
     ///     platform, //
     /// };
     ///
-    /// /// Lets the DMA engine `dma` read a device's FIFO, which is 8 bytes into its registers.
+    /// /// Maps the FIFO at offset 8 of a device's registers for the DMA engine `dma` to read.
     /// fn fifo<'a>(
     ///     dma: &'a Device<Bound>,
     ///     owner: &'a platform::Device<Bound>,
@@ -125,26 +124,27 @@ impl<'peer> MmioPhys<'peer> {
         // A `Resource` is a transparent `struct resource`.
         let resource = ptr::from_ref(resource).cast::<bindings::resource>();
         let mut range = pin_init::zeroed();
-        // SAFETY: The first pointer is of a reference, the last one to a local variable.
+        // SAFETY: The first pointer comes from a reference, the last one points to a local
+        // variable.
         to_result(unsafe {
             bindings::mmio_phys_from_resource(resource, offset, len, &raw mut range)
         })?;
 
-        // INVARIANT: `mmio_phys_from_resource()` succeeds within a resource without RAM only, and
-        // never for 0 bytes.
+        // INVARIANT: `mmio_phys_from_resource()` succeeds only for a range of the resource that
+        // contains no RAM, and never for 0 bytes.
         Ok(Self {
             range,
             _peer: PhantomData,
         })
     }
 
-    /// Physical address of the first byte, as the CPU sees it.
+    /// Returns the physical address of the first byte, as the CPU sees it.
     #[inline]
     pub fn addr(&self) -> PhysAddr {
         self.range.addr
     }
 
-    /// Length in bytes, never 0.
+    /// Returns the length in bytes, which is never 0.
     #[inline]
     #[expect(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
@@ -157,13 +157,13 @@ impl<'peer> MmioPhys<'peer> {
     }
 }
 
-/// The `struct pci_dev` of a PCI device.
+/// Returns the `struct pci_dev` of a PCI device.
 #[cfg(CONFIG_PCI)]
 pub(super) fn pci_raw<Ctx: device::DeviceContext>(
     pdev: &pci::Device<Ctx>,
 ) -> *mut bindings::pci_dev {
     let dev: &device::Device<Ctx> = pdev.as_ref();
 
-    // SAFETY: The device of a `pci::Device` is the field `dev` of its `struct pci_dev`.
+    // SAFETY: The `struct device` of a `pci::Device` is the field `dev` of its `struct pci_dev`.
     unsafe { container_of!(dev.as_raw(), bindings::pci_dev, dev) }
 }

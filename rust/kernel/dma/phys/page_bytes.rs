@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One page as memory that a mapping can own.
+//! A page as memory that a mapping can own.
 
 use super::{
     Cpu,
@@ -8,8 +8,8 @@ use super::{
     CpuPhys,
     Direction,
     Memory,
-    VecMapping,
-    VecMemory, //
+    SgMapping,
+    SgMemory, //
 };
 use crate::{
     alloc::{
@@ -32,15 +32,15 @@ use core::{
     slice, //
 };
 
-/// One page, whose bytes are initialised and belong to this value alone.
+/// A page whose bytes are initialised and accessed only through this value.
 ///
-/// A [`Page`] promises neither, and so is no [`Memory`]: it may have been allocated without zeroing
-/// it, and anyone with a reference can show it to user space.
+/// A [`Page`] guarantees neither, so it is no [`Memory`]: it may not have been zeroed, and a
+/// reference to it suffices to map it to user space.
 ///
 /// # Invariants
 ///
-/// The page has an address in the kernel's linear map, all its bytes are initialised, and nobody
-/// else reads or writes them.
+/// The page has an address in the kernel's linear map, all its bytes are initialised, and they are
+/// read and written only through a borrow of this value.
 ///
 /// # Examples
 ///
@@ -66,34 +66,34 @@ use core::{
 pub struct PageBytes(Page);
 
 impl PageBytes {
-    /// Allocates a page of zeroes.
+    /// Allocates a zeroed page.
     ///
     /// # Errors
     ///
-    /// [`AllocError`] where there is no page to be had.
+    /// [`AllocError`] if no page can be allocated.
     #[inline]
     pub fn zeroed(flags: Flags) -> Result<Self, AllocError> {
-        // INVARIANT: Without high memory each page is in the linear map. This one is new, and was
-        // zeroed by the page allocator.
+        // INVARIANT: Without high memory every page is in the linear map. The page allocator has
+        // zeroed this one, and nothing else refers to it.
         Page::alloc_page(flags | __GFP_ZERO).map(Self)
     }
 
-    /// Takes over a page that was made elsewhere.
+    /// Converts a page.
     ///
     /// # Safety
     ///
-    /// All bytes of `page` are initialised. Until the returned value is dropped nobody else, user
-    /// space and devices included, reads or writes them.
+    /// All bytes of `page` are initialised. Until the returned value is dropped they are read and
+    /// written only through it, also by user space and devices.
     #[inline]
     pub unsafe fn from_page(page: Page) -> Self {
-        // INVARIANT: Without high memory each page is in the linear map. The rest is promised by
-        // the caller.
+        // INVARIANT: Without high memory every page is in the linear map. The caller guarantees the
+        // rest.
         Self(page)
     }
 
     #[inline]
     fn as_mut_ptr(&self) -> *mut u8 {
-        // SAFETY: By the type invariant of `Page`, the pointer is to a valid page.
+        // SAFETY: By the type invariant of `Page` the pointer is to a valid page.
         unsafe { bindings::lowmem_page_address(self.0.as_ptr()) }.cast()
     }
 }
@@ -104,7 +104,7 @@ impl Deref for PageBytes {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: By the type invariant there are `PAGE_SIZE` initialised bytes at this address,
-        // and nobody writes them who does not borrow `self` mutably.
+        // which are written only through an exclusive borrow of `self`.
         unsafe { slice::from_raw_parts(self.as_mut_ptr(), PAGE_SIZE) }
     }
 }
@@ -113,47 +113,48 @@ impl DerefMut for PageBytes {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: By the type invariant there are `PAGE_SIZE` initialised bytes at this address,
-        // and nobody reads or writes them who does not borrow `self`.
+        // which are read and written only through a borrow of `self`.
         unsafe { slice::from_raw_parts_mut(self.as_mut_ptr(), PAGE_SIZE) }
     }
 }
 
-// SAFETY: The address is that of the page, wherever the `PageBytes` is, and the size that of any
-// page. The page is freed when the `PageBytes` is dropped, and leaks when it is forgotten. By the
-// type invariant nobody else reads or writes it.
+// SAFETY: Address and size are those of the page, and do not change when the `PageBytes` is moved.
+// The page is freed when the `PageBytes` is dropped, and leaked when it is forgotten. By the type
+// invariant its bytes are accessed only through a borrow of the `PageBytes`.
 unsafe impl Memory for PageBytes {
     #[inline]
     fn range(&mut self) -> Result<CpuPhys> {
-        // SAFETY: By the type invariant it is a page in the linear map.
+        // SAFETY: By the type invariant the page is in the linear map, so it is no high memory.
         unsafe { CpuPhys::from_linear(&mut **self) }
     }
 }
 
 // SAFETY: A `KVec` owns its elements, which change only in a call on the vector. The address of a
-// page is the same wherever its `PageBytes` is; it is freed with that, and leaks when the vector is
-// forgotten. By the type invariant nobody else reads or writes it.
-unsafe impl VecMemory for KVec<PageBytes> {
+// page does not change when its `PageBytes` is moved. The page is freed with its `PageBytes`, and
+// leaked when the vector is forgotten. By the type invariant of `PageBytes` its bytes are accessed
+// only through a borrow of the element.
+unsafe impl SgMemory for KVec<PageBytes> {
     fn ranges(&mut self) -> impl Iterator<Item = Result<CpuPhys>> {
         self.iter_mut().map(Memory::range)
     }
 }
 
-impl<D: Direction> VecMapping<'_, Cpu<KVec<PageBytes>>, D> {
-    /// Takes one page from the device, until the guard is dropped.
+impl<D: Direction> SgMapping<'_, Cpu<KVec<PageBytes>>, D> {
+    /// Gives one page to the CPU until the guard is dropped.
     ///
     /// # Errors
     ///
-    /// [`ERANGE`] where there is no page with that index.
+    /// [`ERANGE`] if there is no page with this index.
     ///
     /// # Examples
     ///
-    /// See [`VecMapping::new`].
+    /// See [`SgMapping::new`].
     pub fn cpu_page(&mut self, index: usize) -> Result<CpuGuard<'_, [u8], D>> {
         let page = self.kind.0.get_mut(index).ok_or(ERANGE)?;
         let bytes = self.handle.cpu(index * PAGE_SIZE, PAGE_SIZE)?;
 
-        // SAFETY: By the type invariant the pages are mapped in a row, so that these bytes are
-        // those of this page.
+        // SAFETY: By the type invariant the handle maps exactly the pages, in order, so `bytes` are
+        // those of `page`.
         Ok(unsafe { CpuGuard::new(bytes, &mut **page) })
     }
 }

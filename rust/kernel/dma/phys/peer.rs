@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! BARs lent to other devices.
+//! BARs that are shared with other devices.
 
 use super::{
     mmio_phys::pci_raw,
@@ -18,17 +18,16 @@ use crate::{
     }, //
 };
 
-/// A BAR that its owner lends to other devices.
+/// A BAR that its owner shares with other devices.
 ///
-/// Dropping it takes the BAR back: new mappings answer [`ENODEV`] from then on, each
-/// [`PeerUser`](super::PeerUser) is told, and the drop waits until the last mapping has gone. So a
-/// driver must not drop its peer before mappings of it that only the same task can drop: keep them
-/// above it in the same struct. A peer that is forgotten is taken back when the driver detaches
-/// from the owner.
+/// Dropping it unregisters the BAR: new mappings fail with [`ENODEV`], each
+/// [`PeerClient`](super::PeerClient) is revoked, and the drop waits for the last unmap. A task must
+/// not drop a peer while it holds mappings of the peer itself; in a struct, declare them before the
+/// peer. If a peer is forgotten, the BAR is unregistered when the driver is unbound from the owner.
 ///
 /// # Invariants
 ///
-/// BAR `bar` of `owner` is registered, and by this value.
+/// BAR `bar` of `owner` is registered by this value.
 ///
 /// # Examples
 ///
@@ -40,39 +39,39 @@ use crate::{
 /// };
 ///
 /// /// Part of a driver's data.
-/// struct Lent<'bound> {
+/// struct SharedBar<'bound> {
 ///     peer: Peer<'bound>,
 /// }
 ///
-/// fn lend(pdev: &pci::Device<Bound>) -> Result<Lent<'_>> {
-///     Ok(Lent { peer: Peer::register(pdev, 4)? })
+/// fn share(pdev: &pci::Device<Bound>) -> Result<SharedBar<'_>> {
+///     Ok(SharedBar { peer: Peer::register(pdev, 4)? })
 /// }
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Peer<'bound> {
     owner: &'bound pci::Device<Bound>,
     bar: i32,
-    /// It has pages, or is just given them.
+    /// [`publish()`](Self::publish) was called.
     published: Atomic<bool>,
 }
 
 impl<'bound> Peer<'bound> {
-    /// Lends BAR `bar` of `owner` to other devices.
+    /// Shares BAR `bar` of `owner` with other devices.
     ///
     /// May sleep.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] where there is no such BAR, or it is not memory with an address.
-    /// - [`EEXIST`] where it is lent already.
-    /// - [`EOPNOTSUPP`] where the device's BARs cannot be mapped.
-    /// - [`ENOMEM`] where there is no memory for the registration.
+    /// - [`EINVAL`] if there is no such BAR, or it is not memory with an address.
+    /// - [`EEXIST`] if it is already shared.
+    /// - [`EOPNOTSUPP`] if the BARs of the device cannot be mapped.
+    /// - [`ENOMEM`] if there is no memory for the registration.
     pub fn register(owner: &'bound pci::Device<Bound>, bar: u32) -> Result<Self> {
         let bar = i32::try_from(bar)?;
-        // SAFETY: `owner` is a reference, so that the pointer is to a valid device.
+        // SAFETY: `owner` is a reference to a device, so the pointer is valid.
         to_result(unsafe { bindings::dma_phys_peer_register(pci_raw(owner), bar) })?;
 
-        // INVARIANT: Registered just now.
+        // INVARIANT: The BAR was just registered.
         Ok(Self {
             owner,
             bar,
@@ -80,19 +79,20 @@ impl<'bound> Peer<'bound> {
         })
     }
 
-    /// Gives the whole BAR pages, and publishes it: user space allocates them in the sysfs folder
-    /// `p2pmem` of the owner, and gives them to other devices as memory of its own.
+    /// Creates struct pages for the whole BAR and publishes them as P2P memory.
     ///
-    /// They stay until the driver detaches from the owner, which waits until nobody uses them. From
-    /// now on the driver must not use bytes of the BAR itself: it does not know which are free.
+    /// User space allocates the pages in the sysfs directory `p2pmem` of the owner, and uses them
+    /// as buffers for other devices. The pages stay until the driver is unbound from the owner,
+    /// which waits for the last user. The driver itself must not use the memory of the BAR any
+    /// longer, as it does not know which pages are allocated.
     ///
     /// May sleep.
     ///
     /// # Errors
     ///
-    /// - [`EEXIST`] where this was called before.
-    /// - [`ENOMEM`] where there is no memory for the pages.
-    /// - Others of `pci_p2pdma_add_resource()`.
+    /// - [`EEXIST`] if this was called before.
+    /// - [`ENOMEM`] if there is no memory for the pages.
+    /// - Other errors of `pci_p2pdma_add_resource()`.
     pub fn publish(&self) -> Result {
         let pdev = pci_raw(self.owner);
 
@@ -100,23 +100,23 @@ impl<'bound> Peer<'bound> {
             return Err(EEXIST);
         }
 
-        // SAFETY: `owner` is a reference, so that the pointer is to a valid device; it is bound, so
-        // that the pages are taken back when it is not any more. The BAR is memory with an address,
-        // as it is registered.
+        // SAFETY: `owner` is a reference to a device, so the pointer is valid. The device is bound,
+        // so devres removes the pages when it is unbound. By the type invariant the BAR is
+        // registered, so it is memory with an address.
         to_result(unsafe { bindings::pci_p2pdma_add_resource(pdev, self.bar, 0, 0) })?;
-        // SAFETY: As above.
+        // SAFETY: See above.
         unsafe { bindings::pci_p2pmem_publish(pdev, true) };
         Ok(())
     }
 
-    /// The range of `len` bytes that starts `offset` bytes into the BAR.
+    /// Returns the range of `len` bytes at `offset` in the BAR.
     ///
-    /// As [`MmioPhys::from_bar`], for the owner: a mapping of this range cannot be there any more
-    /// when the peer is dropped.
+    /// Same as [`MmioPhys::from_bar`], for the owner: the range borrows the peer, so its mappings
+    /// must be dropped before the peer.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] where `len` is 0 or the range leaves the BAR.
+    /// [`EINVAL`] if `len` is 0 or the range exceeds the BAR.
     pub fn range(&self, offset: u64, len: usize) -> Result<MmioPhys<'_>> {
         MmioPhys::from_bar(self.owner, self.bar.try_into()?, offset, len)
     }
@@ -124,8 +124,8 @@ impl<'bound> Peer<'bound> {
 
 impl Drop for Peer<'_> {
     fn drop(&mut self) {
-        // SAFETY: `owner` is a reference, so that the pointer is to a valid device. By the type
-        // invariant its BAR is registered.
+        // SAFETY: `owner` is a reference to a device, so the pointer is valid. By the type
+        // invariant this value has registered the BAR.
         unsafe { bindings::dma_phys_peer_unregister(pci_raw(self.owner), self.bar) };
     }
 }

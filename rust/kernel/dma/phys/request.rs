@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Block requests made reachable for a device.
+//! Block requests mapped for a device.
 
 use super::{
     handle::Handle,
-    vec_mapping::segments,
+    sg_mapping::segments,
     MapError,
     Route,
-    VecStorage, //
+    SgStorage, //
 };
 use crate::{
     bindings,
@@ -25,21 +25,21 @@ use crate::{
 };
 use core::ptr;
 
-/// The data of a block request made reachable for one device, as segments.
+/// The data of a block request mapped for one device, as segments.
 ///
-/// It holds the request for as long as it maps it, and so long
-/// [`Request::end_ok`](crate::block::mq::Request::end_ok) refuses to complete it. Unmapping gives
-/// the request back, together with the [`VecStorage`] that the driver brought. A driver keeps as
-/// many of these as its queue is deep: none is allocated when a request comes.
+/// It holds a reference to the request, so that
+/// [`Request::end_ok`](crate::block::mq::Request::end_ok) refuses to complete the request while it
+/// is mapped. Unmapping returns the request and the [`SgStorage`] of the driver. A driver allocates
+/// one `SgStorage` for each tag in advance, and none when a request is submitted.
 ///
-/// The direction is the request's. Where all its pages belong to one other device, they are mapped
-/// as that device's memory.
+/// The direction is that of the request. If its pages are another device's memory, they are mapped
+/// as such.
 ///
-/// # What the types cannot see
+/// # What the types do not check
 ///
-/// A driver that returns an error from [`Operations::queue_rq`] gives the request back that way,
-/// whoever still holds it: unmap it before. When a device is done with it only the driver knows, as
-/// with each mapping.
+/// A driver that returns an error from [`Operations::queue_rq`] gives the request back to the block
+/// layer even if a mapping holds it. Drop the mapping before. As with every mapping, only the
+/// driver knows when the device is done with it.
 ///
 /// # Invariants
 ///
@@ -51,23 +51,23 @@ use core::ptr;
 /// use kernel::{
 ///     block::mq::{Operations, Request},
 ///     device::{Bound, Device},
-///     dma::phys::{RequestMapping, VecStorage},
+///     dma::phys::{RequestMapping, SgStorage},
 ///     new_spinlock,
 ///     sync::{aref::ARef, SpinLock}, //
 /// };
 ///
-/// /// The part of a queue that knows what the device has.
+/// /// The part of a queue that maps requests.
 /// #[pin_data]
-/// struct InFlight<'bound, T: Operations> {
+/// struct Mapper<'bound, T: Operations> {
 ///     dev: &'bound Device<Bound>,
-///     /// One for each tag.
+///     /// One for each tag that is not in use.
 ///     #[pin]
-///     idle: SpinLock<KVec<VecStorage>>,
+///     idle: SpinLock<KVec<SgStorage>>,
 /// #   _mapping: core::marker::PhantomData<RequestMapping<'bound, T>>,
 /// }
 ///
-/// impl<'bound, T: Operations> InFlight<'bound, T> {
-///     /// In `queue_rq()`: what comes back goes into a slot of its own, and to the device.
+/// impl<'bound, T: Operations> Mapper<'bound, T> {
+///     /// Called in `queue_rq()`, which stores the mapping by its tag and submits its segments.
 ///     fn map(&self, rq: ARef<Request<T>>) -> Result<RequestMapping<'bound, T>> {
 ///         let storage = self.idle.lock().pop().ok_or(EBUSY)?;
 ///
@@ -78,7 +78,7 @@ use core::ptr;
 ///         })
 ///     }
 ///
-///     /// When the device is done.
+///     /// Called when the device has completed the request.
 ///     fn complete(&self, mapping: RequestMapping<'bound, T>) {
 ///         let (rq, storage) = mapping.unmap();
 ///
@@ -86,8 +86,8 @@ use core::ptr;
 ///         Request::complete(rq);
 ///     }
 ///
-///     fn put(&self, storage: VecStorage) {
-///         // There is room: it came from there.
+///     fn put(&self, storage: SgStorage) {
+///         // The capacity suffices for all storage.
 ///         let _ = self.idle.lock().push_within_capacity(storage);
 ///     }
 /// }
@@ -95,28 +95,33 @@ use core::ptr;
 /// ```
 pub struct RequestMapping<'bound, T: Operations> {
     // Dropped first: the data is unmapped before the request is given away.
-    handle: Handle<'bound, VecStorage, ()>,
+    handle: Handle<'bound, SgStorage, ()>,
     rq: ARef<Request<T>>,
 }
 
 impl<'bound, T: Operations> RequestMapping<'bound, T> {
-    /// Makes the data of `rq` reachable for `dev`.
+    /// Maps the data of `rq` for `dev`.
     ///
-    /// Does not sleep and allocates nothing but, under an IOMMU, page tables.
+    /// Does not sleep. It allocates only page tables behind an IOMMU, and unmap records if the
+    /// route needs them.
     ///
     /// # Errors
     ///
-    /// They give `rq` and `storage` back.
+    /// An error returns `rq` and `storage`.
     ///
-    /// - [`EINVAL`] where the request has no data, its pages are neither all memory nor all of one
-    ///   other device, or `dev` has no DMA mask.
-    /// - [`ENOSPC`] where `storage` is too small for this request.
-    /// - [`ERANGE`] where the device cannot address the data, and it cannot be bounced.
-    /// - [`E2BIG`] where a part of it is larger than one mapping can be.
-    /// - [`EAGAIN`] where bounce slots or DMA addresses are used up: it may work later.
-    /// - [`ENOMEM`] where there is no memory for page tables.
-    /// - [`EREMOTEIO`] where there is no route between the device and the one that has the pages.
-    /// - [`EOPNOTSUPP`] where the device's route cannot map memory of that kind.
+    /// - [`EINVAL`] if the request has no data, its pages are neither all memory nor all of one
+    ///   other device, `storage` has no capacity, or `dev` has no DMA mask.
+    /// - [`ENOSPC`] if `storage` is too small for this request.
+    /// - [`ERANGE`] if the device cannot address the data, and it cannot be bounced.
+    /// - [`E2BIG`] if the data is larger than all IOVA space, or a range of it is larger than one
+    ///   mapping of the device can be.
+    /// - [`EAGAIN`] if bounce buffers are in use; it may work later.
+    /// - [`ENOMEM`] if there is no memory for unmap records; or, behind an IOMMU, if IOVA space,
+    ///   page tables or bounce buffers are exhausted. It may work later.
+    /// - [`EREMOTEIO`] if there is no P2P path to the device that owns the pages.
+    /// - [`EOPNOTSUPP`] if device memory cannot be mapped for the device, or the alignment that it
+    ///   needs cannot be preserved.
+    /// - [`EIO`] if the legacy DMA ops of the device refuse it.
     ///
     /// # Examples
     ///
@@ -125,23 +130,26 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
     pub fn new(
         dev: &'bound Device<Bound>,
         rq: ARef<Request<T>>,
-        storage: VecStorage,
-    ) -> Result<Self, MapError<(ARef<Request<T>>, VecStorage)>> {
+        storage: SgStorage,
+    ) -> Result<Self, MapError<(ARef<Request<T>>, SgStorage)>> {
         // A `Request` is a transparent `struct request`.
         let raw = ptr::from_ref(&*rq).cast::<bindings::request>().cast_mut();
 
-        // SAFETY: By the type invariant of `Request` it is valid, and as there is an `ARef` it is
-        // the driver's, so that its bio vectors stay. Its pages stay until it is completed: that
-        // takes the last `ARef`, and one is dropped or given away after the handle only. Nobody has
-        // access to its pages through it.
+        // SAFETY: Storage outside of a handle holds an empty list, by its type invariant. By the
+        // type invariant of `Request` the request is valid, and as there is an `ARef` it belongs to
+        // the driver, so that its bio vectors do not change. Its pages stay allocated until it is
+        // completed. Completion takes the last `ARef`, and this one is dropped or returned only
+        // after the handle. A `Request` gives no access to its pages.
         let handle = unsafe {
-            Handle::new(dev, storage, |dev, vec| {
-                bindings::dma_phys_vec_map_request(dev, raw, 0, vec.as_mut_ptr())
+            Handle::new(dev, storage, |dev, storage| {
+                storage.map_with(|_, segments, max_segments, sg| {
+                    bindings::blk_rq_dma_phys_map(dev, raw, 0, segments, max_segments, sg)
+                })
             })
         };
 
         match handle {
-            // INVARIANT: Mapped just now.
+            // INVARIANT: The handle maps the data of `rq`.
             Ok(handle) => Ok(Self { handle, rq }),
             Err(error) => {
                 let (error, storage) = error.into_parts();
@@ -150,37 +158,37 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
         }
     }
 
-    /// The request.
+    /// Returns the request.
     #[inline]
     pub fn request(&self) -> &Request<T> {
         &self.rq
     }
 
-    /// Where the device finds the bytes: address and length of each segment.
+    /// Returns DMA address and length of each segment.
     #[inline]
     pub fn segments(&self) -> impl ExactSizeIterator<Item = (DmaAddress, usize)> + '_ {
         segments(self.handle.raw())
     }
 
-    /// Length of all segments in bytes, never 0.
+    /// Returns the length of all segments in bytes, which is never 0.
     #[inline]
     pub fn size(&self) -> usize {
         self.handle.size()
     }
 
-    /// How the device reaches the data; where some of it bounces, [`Route::Bounce`].
+    /// Returns how the device reaches the data: [`Route::Bounce`] if any of it bounces.
     #[inline]
     pub fn route(&self) -> Route {
         self.handle.route()
     }
 
-    /// Unmaps the data, and gives the request and the storage back.
+    /// Unmaps the data, and returns the request and the storage.
     ///
     /// # Examples
     ///
     /// See [`RequestMapping`].
     #[inline]
-    pub fn unmap(self) -> (ARef<Request<T>>, VecStorage) {
+    pub fn unmap(self) -> (ARef<Request<T>>, SgStorage) {
         let Self { handle, rq } = self;
 
         (rq, handle.unmap())

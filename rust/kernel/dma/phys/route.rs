@@ -10,8 +10,8 @@ use crate::{
 
 /// How the device reaches the range of a [`Mapping`](super::Mapping).
 ///
-/// Decided once, when the range is mapped. It explains speed and numbers in a log; nothing needs to
-/// be done differently because of it.
+/// It is decided when the range is mapped. It explains speed and log messages; a driver needs to do
+/// nothing different because of it.
 ///
 /// # Examples
 ///
@@ -26,39 +26,40 @@ use crate::{
 ///
 /// let map = Mapping::<Cpu<_>, ToDevice>::new(dev, KBox::new([0u8; 64], GFP_KERNEL)?)?;
 ///
-/// dev_info!(dev, "by the {} route\n", map.route());
-/// # // No IOMMU translates for a device that is not on a bus of hardware.
+/// dev_info!(dev, "route: {}\n", map.route());
+/// # // No IOMMU translates for a device that is not on a hardware bus.
 /// # assert!(matches!(map.route(), Route::Direct | Route::Bounce));
 /// # assert_eq!(Route::Bounce.as_str(), "bounce");
 /// # Ok::<(), Error>(())
 /// ```
+// CAST: The values of `enum dma_phys_route` fit into the `u8` that a handle stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Route {
     /// At its physical address, translated by arithmetic.
-    Direct,
-    /// Through a copy in a bounce slot.
-    Bounce,
-    /// Through an address that an IOMMU translates.
-    Iommu,
-    /// Through the device's legacy `dma_map_ops`.
-    Ops,
-    /// At the peer's PCI bus address, below the host bridge.
-    Bus,
+    Direct = bindings::dma_phys_route_DMA_PHYS_DIRECT as u8,
+    /// Through a bounce buffer.
+    Bounce = bindings::dma_phys_route_DMA_PHYS_BOUNCE as u8,
+    /// Through an IOVA.
+    Iommu = bindings::dma_phys_route_DMA_PHYS_IOMMU as u8,
+    /// Through the legacy `dma_map_ops` of the device.
+    Ops = bindings::dma_phys_route_DMA_PHYS_OPS as u8,
+    /// At the PCI bus address of the peer, below the host bridge.
+    Bus = bindings::dma_phys_route_DMA_PHYS_BUS as u8,
 }
 
 impl Route {
-    /// The route's name, one lower-case word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Bounce => "bounce",
-            Self::Iommu => "iommu",
-            Self::Ops => "ops",
-            Self::Bus => "bus",
-        }
+    /// Returns the name that debugfs, tracing and the log use for the route.
+    pub fn as_str(self) -> &'static str {
+        // SAFETY: For any argument the function returns a NUL-terminated string that is never
+        // freed.
+        let name = unsafe { CStr::from_char_ptr(bindings::dma_phys_route_name(self as u8)) };
+
+        // The names are ASCII.
+        name.to_str().unwrap_or_default()
     }
 
-    /// The route in a handle, [`EINVAL`] where it is none.
+    /// Converts the route in a handle; [`EINVAL`] if there is no such route.
     #[inline]
     pub(super) fn from_raw(route: u8) -> Result<Self> {
         match bindings::dma_phys_route::from(route) {

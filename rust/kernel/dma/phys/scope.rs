@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Borrowed memory, mapped for a scope.
+//! Borrowed memory, mapped while a closure runs.
 
 use super::{
     Cpu,
@@ -25,7 +25,7 @@ use core::ops::{
     DerefMut, //
 };
 
-/// Memory that [`scope`] has borrowed.
+/// Memory that [`scope`] borrows.
 ///
 /// # Examples
 ///
@@ -35,7 +35,7 @@ use core::ops::{
 ///     DmaAddress, //
 /// };
 ///
-/// /// Where a device shall write, for use in a scope.
+/// /// What a device needs to write to the memory.
 /// fn target(map: &mut Mapping<'_, Cpu<Borrowed<'_, u32>>, FromDevice>) -> (DmaAddress, usize) {
 ///     (map.dma_address(), map.size())
 /// }
@@ -59,7 +59,7 @@ impl<T> DerefMut for Borrowed<'_, T> {
     }
 }
 
-/// Memory that [`scope_shared`] has borrowed.
+/// Memory that [`scope_shared`] borrows.
 ///
 /// # Examples
 ///
@@ -75,19 +75,19 @@ impl<T> Deref for Shared<'_, T> {
     }
 }
 
-/// Makes `memory` reachable for `dev` while `f` runs.
+/// Maps `memory` for `dev` while `f` runs.
 ///
-/// For memory that is somebody else's: a [`Mapping`] does not own it, and so must not outlive this
-/// call. `f` borrows the mapping only. It cannot keep it, forget it or put another in its place,
-/// and when `f` returns, with whatever result, the memory is unmapped. So `f` returns when the
-/// device is done with the memory, or has been stopped.
+/// The [`Mapping`] does not own the memory, so it must not outlive this call. `f` only borrows the
+/// mapping: it cannot keep it, forget it or replace it. When `f` returns, with any result, the
+/// memory is unmapped. So `f` must not return before the device is done with the memory or has been
+/// stopped.
 ///
-/// Does not sleep, unless `f` does.
+/// Does not sleep unless `f` does.
 ///
 /// # Errors
 ///
-/// What `f` returns; and as of [`Mapping::new`], without calling `f`. [`EINVAL`] where the memory
-/// is not in the kernel's linear map as well: see [`CpuPhys::from_slice`].
+/// Those that `f` returns, those of [`Mapping::new`], and [`EINVAL`] if the memory is not in the
+/// kernel's linear map, see [`CpuPhys::from_slice`]. `f` is not called if mapping fails.
 ///
 /// # Examples
 ///
@@ -101,7 +101,7 @@ impl<T> Deref for Shared<'_, T> {
 /// };
 /// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
 ///
-/// /// Lets a device work on part of a buffer that belongs to the caller.
+/// /// Runs the device on a part of the caller's buffer.
 /// fn work_on(
 ///     dev: &Device<Bound>,
 ///     buffer: &mut [u32],
@@ -135,23 +135,23 @@ where
 {
     let range = CpuPhys::from_mut(&mut *memory);
 
-    // SAFETY: These are the bytes of `memory`, which is borrowed for longer than the mapping lives:
-    // it is dropped here. `f` could not move it, and could not put another in its place, as it
-    // knows none with the same lifetime: it must do for each. While it lives, who has not borrowed
-    // the `Borrowed` in it has no other way to the bytes.
+    // SAFETY: `range` covers the bytes of `memory`, which is borrowed exclusively until this
+    // function returns. The mapping is dropped before: `f` only borrows it, and cannot replace it,
+    // as `f` must work for any `'scope` and so has no other mapping of this type. While the mapping
+    // exists, the bytes are accessible only through the `Borrowed` in it.
     let mut map = unsafe { Mapping::map(dev, Borrowed(memory), range) }?;
 
     f(&mut map)
 }
 
-/// Lets `dev` read `memory` while `f` runs.
+/// Maps `memory` for `dev` to read while `f` runs.
 ///
-/// As [`scope`], for memory that others read at the same time. [`ToDevice`] is its direction, and
-/// `f` has the memory itself to read.
+/// Same as [`scope`], for memory that is shared: `f` and others may read it at the same time. The
+/// direction is [`ToDevice`].
 ///
 /// # Errors
 ///
-/// As of [`scope`].
+/// Same as [`scope`].
 ///
 /// # Examples
 ///
@@ -180,8 +180,8 @@ where
 {
     let range = CpuPhys::from_slice(memory);
 
-    // SAFETY: As in `scope()`. Nobody writes to the bytes while they are borrowed, as `T` has no
-    // interior mutability, and the device only reads them.
+    // SAFETY: See `scope()` for range and lifetime. The bytes are not written while they are
+    // borrowed, as `T` has no interior mutability, and the device only reads them.
     let mut map = unsafe { Mapping::map(dev, Shared(memory), range) }?;
 
     f(&mut map)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the Rust layer adds to the C core, on a device that is not there: the test writes and reads
-//! where the device would.
+//! What the Rust layer adds to the C core, on a device without hardware: the tests access memory at
+//! its DMA addresses in place of the device.
 
 use super::{
     testing::TestDevice,
@@ -9,17 +9,13 @@ use super::{
 };
 use crate::{
     bindings,
-    device::{
-        Bound,
-        Device, //
-    },
+    device::Bound,
     dma::{
         DmaAddress,
         DmaMask, //
     },
     faux,
     io::resource::Resource,
-    pci,
     prelude::*,
     str::CStr, //
 };
@@ -28,31 +24,31 @@ use core::{
     slice, //
 };
 
-/// What a device sees at its DMA addresses, one segment after the other.
+/// The memory at the DMA addresses of a mapping, one segment after the other.
 ///
-/// Without an IOMMU they are physical addresses; on the bounce route, those of slots.
-pub(super) struct Seen(KVec<(*mut u8, usize)>);
+/// Without an IOMMU these are physical addresses: of the memory, or of bounce buffers.
+pub(super) struct DeviceView(KVec<(*mut u8, usize)>);
 
-impl Seen {
-    pub(super) fn by_device<K: Kind, D: Direction>(map: &Mapping<'_, K, D>) -> Result<Self> {
-        Self::segments([(map.dma_address(), map.size())])
+impl DeviceView {
+    pub(super) fn of_map<K: Kind, D: Direction>(map: &Mapping<'_, K, D>) -> Result<Self> {
+        Self::of_segments([(map.dma_address(), map.size())])
     }
 
-    pub(super) fn segments(
+    pub(super) fn of_segments(
         segments: impl IntoIterator<Item = (DmaAddress, usize)>,
     ) -> Result<Self> {
-        let mut seen = Self(KVec::new());
+        let mut view = Self(KVec::new());
 
         for (addr, len) in segments {
-            seen.0.reserve(1, GFP_ATOMIC)?;
-            // SAFETY: `memremap()` looks at what is there.
+            view.0.reserve(1, GFP_ATOMIC)?;
+            // SAFETY: `memremap()` checks what is at the address.
             let bytes = unsafe { bindings::memremap(addr, len, bindings::MEMREMAP_WB.try_into()?) };
             if bytes.is_null() {
                 return Err(EIO);
             }
-            seen.0.push((bytes.cast(), len), GFP_ATOMIC)?;
+            view.0.push((bytes.cast(), len), GFP_ATOMIC)?;
         }
-        Ok(seen)
+        Ok(view)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,21 +58,22 @@ impl Seen {
     fn at(&self, mut offset: usize) -> *mut u8 {
         for &(bytes, len) in &self.0 {
             if offset < len {
-                // SAFETY: The byte is in the segment that was remapped.
+                // SAFETY: The byte is in this segment, which was remapped.
                 return unsafe { bytes.add(offset) };
             }
             offset -= len;
         }
-        panic!("the device sees no such byte");
+        panic!("offset exceeds the mapping");
     }
 
     pub(super) fn read(&self, offset: usize) -> u8 {
-        // SAFETY: The byte was remapped.
+        // SAFETY: `at()` returns the address of a remapped byte.
         unsafe { self.at(offset).read_volatile() }
     }
 
     pub(super) fn write(&self, offset: usize, byte: u8) {
-        // SAFETY: The byte was remapped, and nobody has borrowed it while the device has it.
+        // SAFETY: `at()` returns the address of a remapped byte. It is mapped for the device, so it
+        // is not borrowed.
         unsafe { self.at(offset).write_volatile(byte) };
     }
 
@@ -87,10 +84,10 @@ impl Seen {
     }
 }
 
-impl Drop for Seen {
+impl Drop for DeviceView {
     fn drop(&mut self) {
         for &(bytes, _) in &self.0 {
-            // SAFETY: Remapped in `segments()`.
+            // SAFETY: The address is from `memremap()` in `of_segments()`.
             unsafe { bindings::memunmap(bytes.cast()) };
         }
     }
@@ -100,34 +97,38 @@ pub(super) fn device(name: &CStr) -> Result<TestDevice> {
     TestDevice::new(name, DmaMask::new::<64>())
 }
 
-/// Says that a test had nothing to test.
+/// Marks the running test as skipped.
 pub(super) fn skip() {
-    // SAFETY: This runs in a test, whose status is its own.
+    // SAFETY: This runs in a test, which may change its own status.
     unsafe {
         (*bindings::kunit_get_current_test()).status = bindings::kunit_status_KUNIT_SKIPPED;
     }
 }
 
-/// Reference to the first QEMU "edu" device, which has memory and lends none.
+/// A reference to the first QEMU "edu" device, whose BAR is not shared.
+#[cfg(CONFIG_PCI)]
 struct Edu(ptr::NonNull<bindings::pci_dev>);
 
+#[cfg(CONFIG_PCI)]
 impl Edu {
     fn find() -> Option<Self> {
-        // SAFETY: The search starts at the first device.
+        // SAFETY: Null starts the search at the first device.
         let pdev = unsafe { bindings::pci_get_device(0x1234, 0x11e8, ptr::null_mut()) };
         ptr::NonNull::new(pdev).map(Self)
     }
 
-    fn pci(&self) -> Result<&pci::Device> {
-        // SAFETY: The device is valid as long as the reference.
-        let dev: &Device = unsafe { Device::from_raw(&raw mut (*self.0.as_ptr()).dev) };
+    fn pci(&self) -> Result<&crate::pci::Device> {
+        // SAFETY: The device is valid for as long as the reference.
+        let dev: &crate::device::Device =
+            unsafe { crate::device::Device::from_raw(&raw mut (*self.0.as_ptr()).dev) };
         dev.try_into()
     }
 }
 
+#[cfg(CONFIG_PCI)]
 impl Drop for Edu {
     fn drop(&mut self) {
-        // SAFETY: The reference is this one's.
+        // SAFETY: `pci_get_device()` has returned a reference, which `self` owns.
         unsafe { bindings::pci_dev_put(self.0.as_ptr()) };
     }
 }
@@ -137,16 +138,16 @@ mod suite {
     use super::*;
 
     #[test]
-    fn to_device_shows_what_the_cpu_wrote() -> Result {
+    fn to_device_transfers_to_the_device() -> Result {
         let owner = device(c"rust_phys_to_device")?;
         let buffer = KVec::from_elem(1u8, 4096, GFP_KERNEL)?;
         let mut map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
-        let seen = Seen::by_device(&map)?;
+        let view = DeviceView::of_map(&map)?;
         assert_eq!(map.size(), 4096);
-        assert_eq!((seen.read(0), seen.read(4095)), (1, 1));
+        assert_eq!((view.read(0), view.read(4095)), (1, 1));
 
         map.cpu()?[4095] = 2;
-        assert_eq!((seen.read(0), seen.read(4095)), (1, 2));
+        assert_eq!((view.read(0), view.read(4095)), (1, 2));
 
         let buffer = map.unmap();
         assert_eq!((buffer[0], buffer[4095]), (1, 2));
@@ -154,42 +155,42 @@ mod suite {
     }
 
     #[test]
-    fn from_device_shows_what_the_device_wrote() -> Result {
+    fn from_device_transfers_to_the_cpu() -> Result {
         let owner = device(c"rust_phys_from_device")?;
         let buffer = KBox::new([1u16; 256], GFP_KERNEL)?;
         let mut map = Mapping::<_, FromDevice>::new(owner.device(), buffer)?;
-        let seen = Seen::by_device(&map)?;
+        let view = DeviceView::of_map(&map)?;
 
-        seen.fill(2);
+        view.fill(2);
         assert_eq!(map.cpu()?[255], 0x0202);
-        seen.fill(3);
+        view.fill(3);
         assert_eq!(map.cpu()?[0], 0x0303);
-        seen.fill(4);
+        view.fill(4);
         assert_eq!(*map.unmap(), [0x0404u16; 256]);
         Ok(())
     }
 
     #[test]
-    fn bidirectional_goes_both_ways() -> Result {
-        let owner = device(c"rust_phys_both_ways")?;
+    fn bidirectional_transfers_both() -> Result {
+        let owner = device(c"rust_phys_bidirectional")?;
         let mut map =
             Mapping::<_, Bidirectional>::new(owner.device(), PageBytes::zeroed(GFP_KERNEL)?)?;
-        let seen = Seen::by_device(&map)?;
-        assert_eq!(seen.read(100), 0);
+        let view = DeviceView::of_map(&map)?;
+        assert_eq!(view.read(100), 0);
 
         map.cpu()?.fill(5);
-        assert_eq!(seen.read(100), 5);
-        seen.fill(6);
+        assert_eq!(view.read(100), 5);
+        view.fill(6);
         assert_eq!(map.cpu()?[100], 6);
         assert!(map.unmap().iter().all(|&byte| byte == 6));
         Ok(())
     }
 
     #[test]
-    fn mapping_moves_while_its_memory_stays() -> Result {
-        let owner = device(c"rust_phys_moves")?;
+    fn moved_mapping_keeps_its_memory() -> Result {
+        let owner = device(c"rust_phys_moved")?;
         let buffer = KBox::new([7u8; 64], GFP_KERNEL)?;
-        let at: *const [u8; 64] = &*buffer;
+        let address: *const [u8; 64] = &*buffer;
         let map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
         let addr = map.dma_address();
 
@@ -197,10 +198,10 @@ mod suite {
         maps.push(map, GFP_KERNEL)?;
         let map = KBox::new(maps.pop().ok_or(EIO)?, GFP_KERNEL)?;
         assert_eq!(map.dma_address(), addr);
-        assert_eq!(Seen::by_device(&map)?.read(63), 7);
+        assert_eq!(DeviceView::of_map(&map)?.read(63), 7);
 
         let buffer = KBox::into_inner(map).unmap();
-        assert!(ptr::eq(at, &*buffer));
+        assert!(ptr::eq(address, &*buffer));
         Ok(())
     }
 
@@ -223,15 +224,15 @@ mod suite {
     }
 
     #[test]
-    fn h02_nothing_is_not_mapped() -> Result {
+    fn h02_no_bytes_are_not_mapped() -> Result {
         let owner = device(c"rust_phys_h02")?;
         let dev = owner.device();
         let empty = KVec::<u32>::with_capacity(8, GFP_KERNEL)?;
-        let at = empty.as_ptr();
+        let address = empty.as_ptr();
 
         let error = Mapping::<_, ToDevice>::new(dev, empty).err().ok_or(EIO)?;
         assert_eq!(error.error(), EINVAL);
-        assert!(ptr::eq(error.into_memory().as_ptr(), at));
+        assert!(ptr::eq(error.into_memory().as_ptr(), address));
 
         let unit = KBox::new([0u8; 0], GFP_KERNEL)?;
         let error = Mapping::<_, FromDevice>::new(dev, unit).err().ok_or(EIO)?;
@@ -241,7 +242,7 @@ mod suite {
     }
 
     #[test]
-    fn h05_device_without_a_mask_is_given_nothing() -> Result {
+    fn h05_device_without_mask_is_refused() -> Result {
         let owner = faux::Registration::new(c"rust_phys_h05", None)?;
         let faux: &faux::Device<Bound> = owner.as_ref();
         let buffer = KVec::from_elem(9u8, 64, GFP_KERNEL)?;
@@ -254,11 +255,11 @@ mod suite {
     }
 
     #[test]
-    fn only_memory_of_the_linear_map_is_a_range() -> Result {
+    fn range_is_in_the_linear_map() -> Result {
         let stack = [0u8; 16];
         let vmalloc = VVec::from_elem(0u8, 16, GFP_KERNEL)?;
         let kmalloc = KVec::from_elem(0u8, 16, GFP_KERNEL)?;
-        // SAFETY: The bytes are those of the module's own code, which nobody writes.
+        // SAFETY: The bytes are code of the kernel, which is not written.
         let text = unsafe { slice::from_raw_parts(skip as fn() as *const u8, 1) };
 
         assert_eq!(CpuPhys::from_slice(&stack).err(), Some(EINVAL));
@@ -269,15 +270,16 @@ mod suite {
         Ok(())
     }
 
+    #[cfg(CONFIG_PCI)]
     #[test]
-    fn h23_h24_only_a_lent_bar_is_a_range() -> Result {
+    fn h23_h24_range_needs_a_shared_bar() -> Result {
         let Some(edu) = Edu::find() else {
             skip();
             return Ok(());
         };
         let pdev = edu.pci()?;
 
-        // BAR 1 is not there, index 6 is the ROM.
+        // BAR 1 does not exist, index 6 is the ROM.
         for bar in [1, 6, 1 << 31, u32::MAX] {
             assert_eq!(MmioPhys::from_bar(pdev, bar, 0, 4096).err(), Some(EINVAL));
         }
@@ -285,6 +287,7 @@ mod suite {
         Ok(())
     }
 
+    #[cfg(CONFIG_PCI)]
     #[test]
     fn h24_resource_bounds_its_ranges() -> Result {
         let owner = device(c"rust_phys_resource")?;
@@ -292,7 +295,7 @@ mod suite {
             skip();
             return Ok(());
         };
-        // SAFETY: The reference keeps the device, which has this BAR.
+        // SAFETY: The reference keeps the device and so its resources.
         let bar = unsafe { Resource::from_raw(&raw mut (*edu.0.as_ptr()).resource[0]) };
         let size = bar.size() as usize;
 
@@ -305,14 +308,14 @@ mod suite {
         assert_eq!((range.addr(), range.len()), (bar.start() + 4096, 64));
         match Mapping::<_, ToDevice>::new_mmio(owner.device(), range) {
             Ok(map) => assert_eq!(map.dma_address(), range.addr()),
-            // Where everything bounces.
+            // If all DMA is forced to bounce.
             Err(error) => assert_eq!(error, EOPNOTSUPP),
         }
         Ok(())
     }
 
     #[test]
-    fn h08_memory_is_no_resource_of_a_device() -> Result {
+    fn h08_resource_of_ram_is_refused() -> Result {
         let memory = KVec::from_elem(0u8, 4096, GFP_KERNEL)?;
         let start = CpuPhys::from_slice(&memory)?.addr();
         let mut raw = bindings::resource {
@@ -321,7 +324,7 @@ mod suite {
             flags: bindings::IORESOURCE_MEM as usize,
             ..pin_init::zeroed()
         };
-        // SAFETY: It is a valid resource until the end of this function.
+        // SAFETY: `raw` is a valid resource until the end of this function.
         let resource = unsafe { Resource::from_raw(&raw mut raw) };
 
         assert_eq!(MmioPhys::from_resource(resource, 0, 64).err(), Some(EINVAL));

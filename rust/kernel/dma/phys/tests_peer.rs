@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A BAR lent by a Rust driver, and taken back: QEMU's "ivshmem-plain" device lends its memory to
-//! itself.
+//! A BAR that a Rust driver shares and unregisters: QEMU's "ivshmem-plain" device shares its memory
+//! with itself.
 
 use super::{
     tests::skip,
@@ -34,56 +34,56 @@ use crate::{
 };
 use core::marker::PhantomData;
 
-/// The BAR that is memory.
+/// The BAR with the memory.
 const BAR: u32 = 2;
 
-/// A test that is a driver's.
+/// A test that runs in the probe of a driver.
 trait Test: 'static {
     fn run(pdev: &pci::Device<Bound>) -> Result;
 }
 
-struct Lender<T>(PhantomData<T>);
+struct TestDriver<T>(PhantomData<T>);
 
-/// What the test that runs has found: 1 where it has not run, 0, or a negative errno.
-static FOUND: Atomic<i32> = Atomic::new(1);
+/// The result of the test: 0, a negative errno, or 1 if it has not run.
+static RESULT: Atomic<i32> = Atomic::new(1);
 
-// Not `pci_device_table!()`, which is for modules.
-static LENDERS: IdArray<pci::DeviceId, (), 1> = IdArray::new([(
+// `pci_device_table!()` is for modules.
+static ID_TABLE: IdArray<pci::DeviceId, (), 1> = IdArray::new([(
     pci::DeviceId::from_id(pci::Vendor::REDHAT_QUMRANET, 0x1110),
     &(),
 )]);
 
-impl<T: Test> pci::Driver for Lender<T> {
+impl<T: Test> pci::Driver for TestDriver<T> {
     type IdInfo = ();
     type Data<'bound> = ();
-    const ID_TABLE: pci::IdTable<Self::IdInfo> = &LENDERS;
+    const ID_TABLE: pci::IdTable<Self::IdInfo> = &ID_TABLE;
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
         _id_info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<(), Error> + 'bound {
         let prepared = pdev.enable_device_mem().and_then(|()| {
-            // SAFETY: Nobody maps for the device yet.
+            // SAFETY: The device is being probed, so nothing is mapped for it.
             unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>()) }
         });
 
-        let found = prepared.and_then(|()| T::run(pdev));
-        FOUND.store(found.err().map_or(0, Error::to_errno), Relaxed);
-        // The device is not wanted for longer.
+        let result = prepared.and_then(|()| T::run(pdev));
+        RESULT.store(result.err().map_or(0, Error::to_errno), Relaxed);
+        // The test is done, so the driver does not bind.
         Err::<(), _>(ENODEV)
     }
 }
 
 /// Runs a test in the probe of a driver.
 fn run<T: Test>() -> Result {
-    // SAFETY: This is no module.
+    // SAFETY: The code is built in, so there is no module.
     static BUILT_IN: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
 
-    FOUND.store(1, Relaxed);
+    RESULT.store(1, Relaxed);
     let driver =
-        driver::Registration::<pci::Adapter<Lender<T>>>::new(c"rust_phys_lender", &BUILT_IN);
+        driver::Registration::<pci::Adapter<TestDriver<T>>>::new(c"rust_phys_peer", &BUILT_IN);
     drop(KBox::pin_init(driver, GFP_KERNEL)?);
-    match FOUND.load(Relaxed) {
+    match RESULT.load(Relaxed) {
         0 => Ok(()),
         1 => {
             skip();
@@ -93,18 +93,18 @@ fn run<T: Test>() -> Result {
     }
 }
 
-/// As `assert!()`, which only a test itself can.
+/// Same as `assert!()`, which works only in the function of a KUnit test.
 #[track_caller]
-fn check(is: bool) -> Result {
-    if !is {
-        let at = core::panic::Location::caller();
-        pr_err!("not as expected: {}:{}\n", at.file(), at.line());
+fn check(condition: bool) -> Result {
+    if !condition {
+        let caller = core::panic::Location::caller();
+        pr_err!("check failed: {}:{}\n", caller.file(), caller.line());
         return Err(EPROTO);
     }
     Ok(())
 }
 
-/// Tells how often it was told.
+/// Counts how often it is revoked.
 struct Count(Arc<Atomic<u32>>);
 
 impl Revoke for Count {
@@ -125,11 +125,11 @@ impl Test for ManyRanges {
             peer.range(12288, 4096)?,
         ];
 
-        let map = VecMapping::<_, FromDevice>::new_mmio(dev, &ranges, GFP_KERNEL)?;
+        let map = SgMapping::<_, FromDevice>::new_mmio(dev, &ranges, GFP_KERNEL)?;
         check(map.route() == Route::Bus)?;
         check(map.size() == 3 * 4096)?;
 
-        // The last two are one.
+        // The last two are adjacent, and so one segment.
         let mut segments = map.segments();
         let (first, len) = segments.next().ok_or(EPROTO)?;
         check(len == 4096)?;
@@ -142,44 +142,44 @@ impl Test for ManyRanges {
     }
 }
 
-struct Told;
+struct Revoked;
 
-/// A mapping that is kept until the peer leaves.
+/// A mapping that is kept until it is revoked.
 #[pin_data]
-struct Kept<'a> {
+struct Client<'a> {
     #[pin]
-    map: Mutex<Option<VecMapping<'a, Mmio<'a>, ToDevice>>>,
+    map: Mutex<Option<SgMapping<'a, Mmio<'a>, ToDevice>>>,
 }
 
-impl Revoke for Kept<'_> {
+impl Revoke for Client<'_> {
     fn revoke(&self) {
         *self.map.lock() = None;
     }
 }
 
-impl Test for Told {
+impl Test for Revoked {
     fn run(pdev: &pci::Device<Bound>) -> Result {
         let dev: &Device<Bound> = pdev.as_ref();
         let peer = Peer::register(pdev, BAR)?;
         let range = MmioPhys::from_bar(pdev, BAR, 0, 4096)?;
 
-        let kept = pin_init!(Kept { map <- new_mutex!(None) });
-        // SAFETY: It is dropped at the end of this function.
-        let kept = unsafe { PeerUser::attach_with_lt(&range, kept, GFP_KERNEL) }?;
+        let client = pin_init!(Client { map <- new_mutex!(None) });
+        // SAFETY: The client is dropped at the end of this function.
+        let client = unsafe { PeerClient::attach_with_lt(&range, client, GFP_KERNEL) }?;
         let count = Arc::new(Atomic::new(0), GFP_KERNEL)?;
-        let counter = PeerUser::attach(&range, Count(count.clone()), GFP_KERNEL)?;
-        let gone = PeerUser::attach(&range, Count(count.clone()), GFP_KERNEL)?;
-        *kept.map.lock() = Some(VecMapping::new_mmio(dev, &[range], GFP_KERNEL)?);
-        drop(gone);
+        let counter = PeerClient::attach(&range, Count(count.clone()), GFP_KERNEL)?;
+        let detached = PeerClient::attach(&range, Count(count.clone()), GFP_KERNEL)?;
+        *client.map.lock() = Some(SgMapping::new_mmio(dev, &[range], GFP_KERNEL)?);
+        drop(detached);
         check(count.load(Relaxed) == 0)?;
 
-        // Waits for the mapping, which is given up because it waits.
+        // Revokes the client, which drops the mapping, and waits for that.
         drop(peer);
-        check(kept.map.lock().is_none())?;
+        check(client.map.lock().is_none())?;
         check(count.load(Relaxed) == 1)?;
         check(counter.0.load(Relaxed) == 1)?;
 
-        let late = PeerUser::attach(&range, Count(count.clone()), GFP_KERNEL);
+        let late = PeerClient::attach(&range, Count(count.clone()), GFP_KERNEL);
         check(late.err() == Some(ENODEV))?;
         check(Mapping::<_, ToDevice>::new_mmio(dev, range).err() == Some(ENODEV))?;
         drop(counter);
@@ -191,20 +191,20 @@ struct DroppedInside;
 
 crate::sync::global_lock! {
     // SAFETY: Initialised in the only test that uses it.
-    unsafe(uninit) static USER_INSIDE: Mutex<Option<PeerUser<Inside>>> = None;
+    unsafe(uninit) static DROPPED_INSIDE: Mutex<Option<PeerClient<Inside>>> = None;
 }
 
-/// A user that drops itself when it is told, and goes on.
+/// A client that drops itself in its callback, and uses its data afterwards.
 struct Inside(Arc<Atomic<u32>>, [u8; 64]);
 
-/// Where one is that was left behind, so that it does not count as lost.
-static LEFT: Atomic<usize> = Atomic::new(0);
+/// Address of the client that is leaked on purpose, so that kmemleak does not report it.
+static LEAKED: Atomic<usize> = Atomic::new(0);
 
 impl Revoke for Inside {
     fn revoke(&self) {
-        LEFT.store(core::ptr::from_ref(self) as usize, Relaxed);
-        drop(USER_INSIDE.lock().take());
-        // It is still there.
+        LEAKED.store(core::ptr::from_ref(self) as usize, Relaxed);
+        drop(DROPPED_INSIDE.lock().take());
+        // The data is still valid.
         self.0.store(u32::from(self.1[63]), Relaxed);
     }
 }
@@ -213,13 +213,13 @@ impl Test for DroppedInside {
     fn run(pdev: &pci::Device<Bound>) -> Result {
         let peer = Peer::register(pdev, BAR)?;
         let range = MmioPhys::from_bar(pdev, BAR, 0, 4096)?;
-        let seen = Arc::new(Atomic::new(0), GFP_KERNEL)?;
-        let user = PeerUser::attach(&range, Inside(seen.clone(), [7; 64]), GFP_KERNEL)?;
+        let value = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let client = PeerClient::attach(&range, Inside(value.clone(), [7; 64]), GFP_KERNEL)?;
 
-        *USER_INSIDE.lock() = Some(user);
+        *DROPPED_INSIDE.lock() = Some(client);
         drop(peer);
-        check(USER_INSIDE.lock().is_none())?;
-        check(seen.load(Relaxed) == 7)
+        check(DROPPED_INSIDE.lock().is_none())?;
+        check(value.load(Relaxed) == 7)
     }
 }
 
@@ -235,13 +235,13 @@ impl Test for Twice {
         drop(peer);
         check(MmioPhys::from_bar(pdev, BAR, 0, 4096).err() == Some(ENODEV))?;
 
-        // A range of a peer that has gone is not one of the next.
+        // A range of the old peer is no range of the new one.
         let _peer = Peer::register(pdev, BAR)?;
-        let map = VecMapping::<_, FromDevice>::new_mmio(pdev.as_ref(), &[old], GFP_KERNEL);
+        let map = SgMapping::<_, FromDevice>::new_mmio(pdev.as_ref(), &[old], GFP_KERNEL);
         check(map.err() == Some(ENODEV))?;
 
         let new = MmioPhys::from_bar(pdev, BAR, 4096, 4096)?;
-        let map = VecMapping::<_, FromDevice>::new_mmio(pdev.as_ref(), &[new, old], GFP_KERNEL);
+        let map = SgMapping::<_, FromDevice>::new_mmio(pdev.as_ref(), &[new, old], GFP_KERNEL);
         check(map.err() == Some(EINVAL))
     }
 }
@@ -256,19 +256,19 @@ mod suite {
     }
 
     #[test]
-    fn h25_user_gives_up_what_it_keeps() -> Result {
-        run::<Told>()
+    fn h25_revoked_client_unmaps() -> Result {
+        run::<Revoked>()
     }
 
     #[test]
-    fn h25_user_is_dropped_by_its_callback() -> Result {
+    fn h25_client_drops_itself() -> Result {
         // SAFETY: This test runs once.
-        unsafe { USER_INSIDE.init() };
+        unsafe { DROPPED_INSIDE.init() };
         run::<DroppedInside>()
     }
 
     #[test]
-    fn lent_once_and_again() -> Result {
+    fn registered_once_and_again() -> Result {
         run::<Twice>()
     }
 }

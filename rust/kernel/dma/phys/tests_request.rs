@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A disk in memory whose "device" finds the data of requests by its DMA addresses.
+//! A disk in memory that accesses the data of requests at its DMA addresses.
 
 use super::{
     tests::{
         device,
-        Seen, //
+        DeviceView, //
     },
     *, //
 };
@@ -49,7 +49,7 @@ use core::marker::PhantomData;
 const PAGES: usize = 32;
 const DEPTH: u32 = 4;
 
-/// What requests of one queue have in common.
+/// The queue data of the disk.
 struct Queue<'bound> {
     dev: &'bound Device<Bound>,
     state: Arc<State>,
@@ -57,20 +57,20 @@ struct Queue<'bound> {
 
 #[pin_data]
 struct State {
-    /// What is on the disk.
+    /// The contents of the disk.
     #[pin]
     bytes: SpinLock<KVec<u8>>,
-    /// One for each request, and one that is too small at first.
+    /// One for each request, and at first one without capacity.
     #[pin]
-    storage: SpinLock<KVec<VecStorage>>,
-    /// Where the disk is, once a request has come.
+    storage: SpinLock<KVec<SgStorage>>,
+    /// Address of the `struct gendisk`, set by the first request.
     disk: Atomic<usize>,
-    /// Requests that could be completed while they were mapped.
+    /// Number of requests that could be completed while they were mapped.
     completed_early: Atomic<usize>,
-    /// Requests that did not fit.
+    /// Number of requests that were not mapped.
     refused: Atomic<usize>,
-    /// The most segments of one request.
-    most: Atomic<usize>,
+    /// The maximum number of segments of one request.
+    max_segments: Atomic<usize>,
 }
 
 struct Disk<'bound>(PhantomData<&'bound Device<Bound>>);
@@ -80,7 +80,7 @@ fn raw(rq: &Request<Disk<'_>>) -> *mut bindings::request {
 }
 
 impl<'bound> Queue<'bound> {
-    /// Takes the storage that was put back last.
+    /// Maps a request with the storage that was returned last.
     fn map(&self, rq: ARef<Request<Disk<'bound>>>) -> Result<RequestMapping<'bound, Disk<'bound>>> {
         let storage = self.state.storage.lock().pop().ok_or(EBUSY)?;
 
@@ -88,7 +88,7 @@ impl<'bound> Queue<'bound> {
             Ok(map) => Ok(map),
             Err(error) => {
                 let (error, (rq, storage)) = error.into_parts();
-                if storage.room() != 0 || error != EINVAL {
+                if storage.capacity() != 0 || error != EINVAL {
                     return Err(error);
                 }
                 let refused = self.state.refused.load(Relaxed);
@@ -98,26 +98,27 @@ impl<'bound> Queue<'bound> {
         }
     }
 
-    /// What the device does: moves bytes between the disk and its addresses.
+    /// Copies between the disk and the DMA addresses of a request.
     fn transfer(&self, map: &RequestMapping<'bound, Disk<'bound>>) -> Result {
         let rq = raw(map.request());
-        // SAFETY: The request is the driver's.
+        // SAFETY: The request belongs to the driver.
         let (sector, flags) = unsafe { ((*rq).__sector, (*rq).cmd_flags) };
         let start = usize::try_from(sector)? << SECTOR_SHIFT;
-        let seen = Seen::segments(map.segments())?;
+        let view = DeviceView::of_segments(map.segments())?;
         let mut disk = self.state.bytes.lock();
         let disk = disk.get_mut(start..start + map.size()).ok_or(EIO)?;
 
         for (offset, byte) in disk.iter_mut().enumerate() {
             if flags & 1 == bindings::req_op_REQ_OP_WRITE {
-                *byte = seen.read(offset);
+                *byte = view.read(offset);
             } else {
-                seen.write(offset, *byte);
+                view.write(offset, *byte);
             }
         }
 
-        let most = self.state.most.load(Relaxed).max(map.segments().len());
-        self.state.most.store(most, Relaxed);
+        let max_segments = self.state.max_segments.load(Relaxed);
+        let max_segments = max_segments.max(map.segments().len());
+        self.state.max_segments.store(max_segments, Relaxed);
         Ok(())
     }
 }
@@ -128,12 +129,12 @@ impl<'bound> Operations for Disk<'bound> {
 
     fn queue_rq(queue: &Queue<'bound>, rq: ARef<Request<Self>>, _is_last: bool) -> Result {
         let state = &queue.state;
-        // SAFETY: The request is the driver's, and of a queue with a disk.
+        // SAFETY: The request belongs to the driver, and its queue has a disk.
         let disk = unsafe { (*(*raw(&rq)).q).disk };
         state.disk.store(disk as usize, Relaxed);
 
         let map = queue.map(rq)?;
-        let moved = queue.transfer(&map);
+        let transferred = queue.transfer(&map);
 
         if Request::end_ok(map.request().into()).is_ok() {
             state.completed_early.store(1, Relaxed);
@@ -144,7 +145,7 @@ impl<'bound> Operations for Disk<'bound> {
             .lock()
             .push_within_capacity(storage)
             .map_err(|_| ENOSPC)?;
-        moved?;
+        transferred?;
         Request::complete(rq);
         Ok(())
     }
@@ -159,10 +160,10 @@ impl<'bound> Operations for Disk<'bound> {
 fn disk(dev: &Device<Bound>) -> Result<(Arc<State>, GenDisk<Disk<'_>>)> {
     let mut storage = KVec::with_capacity(DEPTH as usize + 1, GFP_KERNEL)?;
     for _ in 0..DEPTH {
-        storage.push(VecStorage::new(dev, 128, 1 << 20, GFP_KERNEL)?, GFP_KERNEL)?;
+        storage.push(SgStorage::new(dev, 128, 1 << 20, GFP_KERNEL)?, GFP_KERNEL)?;
     }
-    // Found first, and used up: there is no room in it.
-    storage.push(VecStorage::new(dev, 0, 0, GFP_KERNEL)?, GFP_KERNEL)?;
+    // Used first: no request can be mapped with it.
+    storage.push(SgStorage::with_capacity(0, GFP_KERNEL)?, GFP_KERNEL)?;
 
     let bytes = KVec::from_elem(0u8, PAGES * PAGE_SIZE, GFP_KERNEL)?;
     let state = Arc::pin_init(
@@ -172,7 +173,7 @@ fn disk(dev: &Device<Bound>) -> Result<(Arc<State>, GenDisk<Disk<'_>>)> {
             disk: Atomic::new(0),
             completed_early: Atomic::new(0),
             refused: Atomic::new(0),
-            most: Atomic::new(0),
+            max_segments: Atomic::new(0),
         }),
         GFP_KERNEL,
     )?;
@@ -191,16 +192,16 @@ fn disk(dev: &Device<Bound>) -> Result<(Arc<State>, GenDisk<Disk<'_>>)> {
     Ok((state, disk))
 }
 
-/// Reads or writes `pages`, one after the other, from page `start` of the disk on.
+/// Reads or writes `pages` in order, starting at page `start` of the disk.
 fn transfer(state: &State, op: bindings::req_op, start: usize, pages: &[Page]) -> Result {
-    // When the disk was added it was looked at for partitions.
+    // Adding the disk has read the partition table.
     let disk = state.disk.load(Relaxed) as *mut bindings::gendisk;
     if disk.is_null() {
         return Err(ENXIO);
     }
 
-    // SAFETY: The disk is there as long as the caller has it, the pages until the bio is done, and
-    // there is room for all of them in it.
+    // SAFETY: The caller keeps the disk, and the pages until the bio has completed. The bio has
+    // capacity for all of them.
     unsafe {
         let bio = bindings::bio_alloc_bioset(
             (*disk).part0,
@@ -230,7 +231,7 @@ fn pages(count: usize, byte: impl Fn(usize) -> u8) -> Result<KVec<Page>> {
         let page = Page::alloc_page(GFP_KERNEL)?;
         let bytes = [byte(index); 64];
         for offset in (0..PAGE_SIZE).step_by(bytes.len()) {
-            // SAFETY: Nobody else knows the page.
+            // SAFETY: Nothing else refers to the page.
             unsafe { page.write_raw(bytes.as_ptr(), offset, bytes.len()) }?;
         }
         pages.push(page, GFP_KERNEL)?;
@@ -238,12 +239,12 @@ fn pages(count: usize, byte: impl Fn(usize) -> u8) -> Result<KVec<Page>> {
     Ok(pages)
 }
 
-/// Whether all bytes of the page are this one.
+/// Returns whether all bytes of `page` are `byte`.
 fn is_all(page: &Page, byte: u8) -> Result<bool> {
     let mut bytes = [0u8; 64];
 
     for offset in (0..PAGE_SIZE).step_by(bytes.len()) {
-        // SAFETY: Nobody writes the page: it is read in no request.
+        // SAFETY: No request is in flight, so the page is not written.
         unsafe { page.read_raw(bytes.as_mut_ptr(), offset, bytes.len()) }?;
         if bytes != [byte; 64] {
             return Ok(false);
@@ -257,11 +258,11 @@ mod suite {
     use super::*;
 
     #[test]
-    fn data_goes_to_the_disk_and_back() -> Result {
+    fn data_is_written_and_read() -> Result {
         let owner = device(c"rust_phys_request")?;
         let (state, disk) = disk(owner.device())?;
 
-        // Far from each other, so that they are more than one range.
+        // In descending order, so that they are more than one range.
         let mut out = pages(16, |index| index as u8 + 1)?;
         out.reverse();
         transfer(&state, bindings::req_op_REQ_OP_WRITE, 8, &out)?;
@@ -274,20 +275,20 @@ mod suite {
         assert!(is_all(&back[0], 2)?);
         assert!(is_all(&back[1], 1)?);
         assert!(is_all(&back[2], 0)?);
-        // Slots may follow each other; pages that were turned round do not.
+        // Pages in descending order are not merged, but their bounce buffers may be.
         let one = Mapping::<_, ToDevice>::new(owner.device(), KBox::new([0u8; 64], GFP_KERNEL)?)?;
-        assert!(one.route() == Route::Bounce || state.most.load(Relaxed) > 1);
+        assert!(one.route() == Route::Bounce || state.max_segments.load(Relaxed) > 1);
 
         drop(disk);
         Ok(())
     }
 
     #[test]
-    fn h19_storage_is_used_again() -> Result {
+    fn h19_storage_is_reused() -> Result {
         let owner = device(c"rust_phys_storage")?;
         let (state, disk) = disk(owner.device())?;
 
-        // Long and short requests, all with the same storage.
+        // Long and short requests with the same storage.
         for round in 0..20usize {
             let count = 1 + round % 7;
             let out = pages(count, |index| (round * 8 + index) as u8)?;
@@ -317,11 +318,11 @@ mod suite {
     }
 
     #[test]
-    fn refused_request_comes_back() -> Result {
+    fn refused_request_is_returned() -> Result {
         let owner = device(c"rust_phys_refused")?;
         let (state, disk) = disk(owner.device())?;
 
-        // The first try found no room, and was none: both came back and the second worked.
+        // Mapping failed without capacity, returned request and storage, and then succeeded.
         let one = pages(1, |_| 0xff)?;
         transfer(&state, bindings::req_op_REQ_OP_READ, 0, &one)?;
         assert_eq!(state.refused.load(Relaxed), 1);

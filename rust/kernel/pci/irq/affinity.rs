@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interrupt vectors that are bound to CPUs.
+//! Interrupt vectors with CPU affinity.
 
 use super::{
     IrqTypes,
@@ -16,23 +16,22 @@ use crate::{
 use core::num::NonZero;
 
 impl Device<Bound> {
-    /// As [`Device::alloc_irq_vectors`], but the first `pre_vectors` serve no CPU in particular,
-    /// and the others are spread over all CPUs: each is bound to a set of them, and comes to one of
-    /// these.
+    /// Same as [`Device::alloc_irq_vectors`], with managed affinity: all vectors but the first
+    /// `pre_vectors` are spread over the CPUs.
     ///
-    /// Which CPUs those are a [`TagSet`](crate::block::mq::TagSet) knows, where it is made
-    /// [for these vectors](crate::block::mq::TagSet::for_vectors). `pre_vectors` count for
-    /// `min_vecs` and `max_vecs`.
+    /// A [`TagSet`](crate::block::mq::TagSet) that is created
+    /// [for these vectors](crate::block::mq::TagSet::for_vectors) maps its queues to the CPUs of
+    /// the vectors. `min_vecs` and `max_vecs` include `pre_vectors`.
     ///
     /// # Errors
     ///
-    /// As [`Device::alloc_irq_vectors`].
+    /// Same as [`Device::alloc_irq_vectors`].
     ///
     /// # Examples
     ///
     /// ```
     /// # use kernel::{device::Bound, pci};
-    /// // One for the device, and as many as it can have, up to 64, for queues.
+    /// // One for the device, and up to 64 for its queues.
     /// fn vectors(dev: &pci::Device<Bound>) -> Result<pci::IrqVectorRegistration<'_>> {
     ///     let msix = pci::IrqTypes::default().with(pci::IrqType::MsiX);
     ///     dev.alloc_irq_vectors_spread(2, 65, msix, 1)
@@ -51,8 +50,8 @@ impl Device<Bound> {
             ..pin_init::zeroed()
         };
 
-        // SAFETY: `self.as_raw()` is a valid `struct pci_dev`; the affinity is read during the call
-        // only, and the other arguments are checked by it.
+        // SAFETY: `self.as_raw()` is a valid `struct pci_dev`; `affinity` is accessed only during
+        // the call, which checks the other arguments.
         let count = unsafe {
             bindings::pci_alloc_irq_vectors_affinity(
                 self.as_raw(),
@@ -64,7 +63,7 @@ impl Device<Bound> {
         };
         to_result(count)?;
 
-        // INVARIANT: They were just allocated.
+        // INVARIANT: The vectors were just allocated.
         Ok(IrqVectorRegistration {
             dev: self,
             len: NonZero::new(count as usize).ok_or(EINVAL)?,
@@ -73,7 +72,7 @@ impl Device<Bound> {
 }
 
 impl<'a> IrqVectorRegistration<'a> {
-    /// The device that has the vectors.
+    /// Returns the device of the vectors.
     #[inline]
     pub fn device(&self) -> &'a Device<Bound> {
         self.dev

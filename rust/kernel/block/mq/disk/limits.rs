@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a disk can do.
+//! Limits and features of a disk.
 
 use crate::{
     bindings,
@@ -12,37 +12,37 @@ use crate::{
     prelude::*, //
 };
 
-/// What a [`Disk`](super::Disk) can do, and so which requests its driver is given.
+/// Limits and features of a [`Disk`](super::Disk), which the requests to its driver obey.
 ///
-/// The default is a disk of 512-byte blocks that can read and write, 128 KiB and 128 segments at
-/// once, each of any size, and keeps what was written.
+/// The default is a disk with blocks of 512 bytes and without a volatile write cache. It reads and
+/// writes up to 128 KiB in up to 128 segments of any size.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// What each request is a multiple of, in bytes: a power of two from 512 to a page.
+    /// Logical block size in bytes: a power of two, at least 512 and at most a page.
     pub logical_block_size: u32,
-    /// The largest transfer, in bytes: a page or more.
+    /// Maximum transfer in bytes: at least a page.
     pub max_hw_bytes: u32,
-    /// The most segments of a transfer, not 0.
+    /// Maximum number of segments of a transfer, not 0.
     pub max_segments: u16,
-    /// The largest of them, in bytes: a page or more.
+    /// Maximum segment size in bytes: at least a page.
     pub max_segment_size: u32,
-    /// What all segments but the first start at a multiple of, and all but the last end at, in
-    /// bytes: a power of two.
+    /// A power of two in bytes: all segments but the first start at a multiple of it, and all but
+    /// the last end at one.
     pub virt_boundary: Option<u32>,
-    /// The bits of an address in memory, and of a length there, that must be 0: a mask, less than a
-    /// block.
+    /// Mask of the bits that are 0 in the address and the length of a buffer; less than the logical
+    /// block size.
     pub dma_alignment: u32,
-    /// The most sectors of 512 bytes to discard at once; 0 where it cannot.
+    /// Maximum number of sectors of 512 bytes in one discard; 0 if discard is not supported.
     pub max_discard_sectors: u32,
-    /// How many bytes it discards, or not, together.
+    /// Discard granularity in bytes.
     pub discard_granularity: u32,
-    /// The most sectors of 512 bytes to write zeroes to at once; 0 where it cannot.
+    /// Maximum number of sectors of 512 bytes in one write of zeroes; 0 if it is not supported.
     pub max_write_zeroes_sectors: u32,
-    /// Whether what was written may be lost before it was flushed.
+    /// The disk has a volatile write cache.
     pub write_cache: bool,
-    /// Whether it can do [FUA](crate::block::mq::Request::fua), where it has a write cache.
+    /// The disk supports [FUA](crate::block::mq::Request::fua), if it has a volatile write cache.
     pub fua: bool,
-    /// Whether the pages of a request may be another device's memory.
+    /// The pages of a request may be another device's memory.
     pub p2p: bool,
 }
 
@@ -66,7 +66,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Looks for what the block layer would warn of.
+    /// Checks for limits that the block layer would warn about.
     fn check(&self) -> Result {
         let boundary = self.virt_boundary.unwrap_or(1);
 
@@ -93,7 +93,7 @@ impl Limits {
         Ok(bindings::queue_limits {
             features: features
                 .iter()
-                .filter(|(has, _)| *has)
+                .filter(|(supported, _)| *supported)
                 .fold(0, |features, (_, feature)| features | feature),
             logical_block_size: self.logical_block_size,
             max_hw_sectors: self.max_hw_bytes >> SECTOR_SHIFT,

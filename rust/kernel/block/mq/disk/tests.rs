@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Disks without hardware, whose driver does with each request what a test has said.
+//! Disks without hardware. A test scripts what the driver does with each request.
 
 use super::*;
 use crate::{
     block::mq::{
         Batch,
-        Command,
+        Op,
         Request,
         Timeout,
         TimeoutOperations, //
@@ -31,54 +31,54 @@ const SECTORS: u64 = 2048;
 const DEPTH: u32 = 8;
 const IOCTL: u32 = 0x5a00;
 
-/// Of the next disk, so that no two have the same name.
+/// Number in the name of the next disk.
 static NUMBER: Atomic<u32> = Atomic::new(0);
 
 /// What the driver does with a request.
 #[derive(Clone, Copy)]
 enum Step {
     End(Result),
-    /// As `End`, through [`Operations::complete`].
+    /// Same as `End`, through [`Operations::complete`].
     Complete(Result),
     Requeue,
     /// Keep it.
     Hold,
-    /// Keep it, and return an error all the same.
+    /// Keep it, and return an error.
     HoldAndFail,
-    /// End it, and return an error all the same.
+    /// End it, and return an error.
     EndAndFail,
     Fail(Error),
-    /// Try to give it back while there is another reference.
+    /// Try to end it while there is another reference.
     Share,
 }
 
-/// What the driver saw of one.
+/// A request, as the driver got it.
 #[derive(Clone, Copy, PartialEq, Debug)]
-struct Seen {
-    command: Command,
+struct Record {
+    op: Op,
     fua: bool,
     sector: u64,
     bytes: u32,
     tag: u32,
     queue: u32,
     tries: u32,
-    /// No other comes with it.
+    /// It is the last one of its hardware queue.
     is_last: bool,
 }
 
 #[derive(Default)]
 struct Log {
-    /// What to do, the last one first; then requests end well.
+    /// What to do, in reverse order; further requests succeed.
     steps: KVec<Step>,
-    seen: KVec<Seen>,
+    requests: KVec<Record>,
     held: KVec<ARef<Request<Scripted>>>,
-    /// What the driver was asked about, by queue and tag.
+    /// Queue and tag of each timeout.
     timeouts: KVec<(u32, u32)>,
-    /// How it ends what it holds when it is asked, after as many times.
+    /// After this number of timeouts, end the held requests with this result.
     after_timeouts: Option<(usize, Result)>,
-    /// How many times a request that had another reference was not given back.
-    kept: usize,
-    /// How many times it was told that no other comes with those that it has.
+    /// Number of requests that could not be ended as there was another reference.
+    shared: usize,
+    /// Number of calls of [`Operations::commit_rqs`].
     commits: usize,
     dropped: bool,
 }
@@ -87,12 +87,12 @@ struct Log {
 struct State {
     #[pin]
     log: SpinLock<Log>,
-    /// The errno with which [`Operations::complete`], in any context, ends a request; 0 for none.
+    /// The errno with which [`Operations::complete`] ends a request, in any context; 0 for success.
     result: Atomic<i32>,
 }
 
 impl State {
-    /// Ends what the driver holds.
+    /// Ends the held requests.
     fn end_held(&self, result: Result) {
         while let Some(rq) = self.take_held() {
             assert!(Request::end(rq, result).is_ok());
@@ -103,18 +103,18 @@ impl State {
         self.log.lock().held.pop()
     }
 
-    fn wait_until(&self, is_so: impl Fn(&Log) -> bool) {
+    fn wait_until(&self, condition: impl Fn(&Log) -> bool) {
         for _ in 0..1000 {
-            if is_so(&self.log.lock()) {
+            if condition(&self.log.lock()) {
                 return;
             }
             fsleep(Delta::from_millis(10));
         }
-        panic!("it did not happen");
+        panic!("timeout");
     }
 }
 
-/// The queue data, which says when it is dropped.
+/// The queue data, which records its drop.
 struct Queue(Arc<State>);
 
 impl Drop for Queue {
@@ -125,9 +125,9 @@ impl Drop for Queue {
 
 struct Scripted;
 
-fn seen(rq: &Request<Scripted>, is_last: bool) -> Seen {
-    Seen {
-        command: rq.command(),
+fn record(rq: &Request<Scripted>, is_last: bool) -> Record {
+    Record {
+        op: rq.op(),
         fua: rq.fua(),
         sector: rq.sector(),
         bytes: rq.bytes(),
@@ -138,8 +138,8 @@ fn seen(rq: &Request<Scripted>, is_last: bool) -> Seen {
     }
 }
 
-/// Whether neither way gives `rq` back.
-fn is_kept(rq: ARef<Request<Scripted>>) -> bool {
+/// Returns whether `rq` can be neither ended nor requeued.
+fn is_shared(rq: ARef<Request<Scripted>>) -> bool {
     let Err(rq) = Request::end(rq, Err(EIO)) else {
         return false;
     };
@@ -155,7 +155,7 @@ impl Operations for Scripted {
         assert!(ptr::eq(rq.queue_data(), queue));
 
         let mut log = queue.0.log.lock();
-        log.seen.push(seen(&rq, is_last), GFP_ATOMIC)?;
+        log.requests.push(record(&rq, is_last), GFP_ATOMIC)?;
         let step = log.steps.pop().unwrap_or(Step::End(Ok(())));
 
         match step {
@@ -170,7 +170,7 @@ impl Operations for Scripted {
             }
             Step::Share => {
                 let other = rq.clone();
-                log.kept += usize::from(is_kept(rq));
+                log.shared += usize::from(is_shared(rq));
                 drop(log);
                 assert!(Request::end(other, Ok(())).is_ok());
                 return Ok(());
@@ -211,8 +211,8 @@ impl TimeoutOperations for Scripted {
     fn timeout(queue: &Queue, hw_queue: u32, tag: u32) -> Timeout {
         let mut log = queue.0.log.lock();
         let _ = log.timeouts.push((hw_queue, tag), GFP_ATOMIC);
-        let asked = log.timeouts.len();
-        let end = log.after_timeouts.filter(|(times, _)| *times == asked);
+        let count = log.timeouts.len();
+        let end = log.after_timeouts.filter(|(times, _)| *times == count);
         drop(log);
 
         let Some((_, result)) = end else {
@@ -226,13 +226,13 @@ impl TimeoutOperations for Scripted {
 impl DiskOperations for Scripted {
     fn ioctl(queue: &Queue, cmd: u32, arg: usize) -> Result<c_int> {
         match cmd {
-            IOCTL => Ok(c_int::try_from(arg)? + queue.0.log.lock().seen.len() as c_int),
+            IOCTL => Ok(c_int::try_from(arg)? + queue.0.log.lock().requests.len() as c_int),
             _ => Err(ENOTTY),
         }
     }
 }
 
-/// A disk, and what its driver does and sees.
+/// A disk, and the state of its driver.
 struct Bench<'bound> {
     disk: Disk<'bound, Scripted>,
     tags: Arc<TagSet<Scripted>>,
@@ -260,7 +260,7 @@ impl<'bound> Bench<'bound> {
         let number = NUMBER.fetch_add(1, Relaxed);
         let faux: &'bound faux::Device<Bound> = faux.as_ref();
 
-        // SAFETY: No test forgets it.
+        // SAFETY: No test forgets the disk.
         let disk = unsafe {
             Disk::new(
                 faux.as_ref(),
@@ -271,8 +271,8 @@ impl<'bound> Bench<'bound> {
                 queue,
             )?
         };
-        // There is nothing on it: that is not a partition table.
-        // SAFETY: Nobody else knows of the disk.
+        // The disk has no partition table.
+        // SAFETY: The disk was not added, so nothing else accesses it.
         unsafe { (*disk.raw()).flags |= bindings::GENHD_FL_NO_PART as c_int };
 
         Ok(Self { disk, tags, state })
@@ -285,11 +285,11 @@ impl<'bound> Bench<'bound> {
         Ok(bench)
     }
 
-    /// What the driver does with the next requests.
+    /// Sets what the driver does with the next requests.
     fn script(&self, steps: &[Step]) -> Result {
         let mut log = self.state.log.lock();
 
-        log.seen.clear();
+        log.requests.clear();
         for step in steps.iter().rev() {
             log.steps.push(*step, GFP_ATOMIC)?;
         }
@@ -301,28 +301,28 @@ impl<'bound> Bench<'bound> {
         Part(unsafe { (*self.disk.raw()).part0 })
     }
 
-    /// The only request that the driver saw.
-    fn only(&self) -> Seen {
+    /// Returns the only request that the driver got.
+    fn only(&self) -> Record {
         let log = self.state.log.lock();
 
-        assert_eq!(log.seen.len(), 1);
-        log.seen[0]
+        assert_eq!(log.requests.len(), 1);
+        log.requests[0]
     }
 }
 
-/// Where requests are submitted to; good as long as the disk.
+/// A block device to submit requests to; valid for as long as the disk.
 #[derive(Clone, Copy)]
 struct Part(*mut bindings::block_device);
 
-// SAFETY: Anybody may submit requests.
+// SAFETY: Requests may be submitted by any thread.
 unsafe impl Send for Part {}
 
 impl Part {
-    /// Reads or writes a page at `sector`, and waits until that was done.
+    /// Reads or writes a page at `sector`, and waits for completion.
     fn transfer(self, sector: u64, op: bindings::blk_opf_t) -> Result {
         let mut page = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
 
-        // SAFETY: The disk is there as long as a test uses it, and the page until this returns.
+        // SAFETY: The test keeps the disk, and the page stays allocated until this returns.
         to_result(unsafe {
             bindings::bdev_rw_virt(self.0, sector, page.as_mut_ptr().cast(), PAGE_SIZE, op)
         })
@@ -333,19 +333,19 @@ impl Part {
     }
 
     fn flush(self) -> Result {
-        // SAFETY: The disk is there as long as a test uses it.
+        // SAFETY: The test keeps the disk.
         to_result(unsafe { bindings::blkdev_issue_flush(self.0) })
     }
 
     fn discard(self, sector: u64, count: u64) -> Result {
-        // SAFETY: As above.
+        // SAFETY: See above.
         to_result(unsafe {
             bindings::blkdev_issue_discard(self.0, sector, count, GFP_KERNEL.as_raw())
         })
     }
 
     fn write_zeroes(self, sector: u64, count: u64) -> Result {
-        // SAFETY: As above.
+        // SAFETY: See above.
         to_result(unsafe {
             bindings::blkdev_issue_zeroout(
                 self.0,
@@ -358,7 +358,7 @@ impl Part {
     }
 }
 
-/// A write that somebody else waits for.
+/// A write in another task.
 #[pin_data]
 struct Background {
     #[pin]
@@ -376,13 +376,13 @@ impl Background {
             }),
             GFP_KERNEL,
         )?;
-        let its = this.clone();
+        let task = this.clone();
 
         workqueue::system_long().try_spawn(GFP_KERNEL, move || {
-            // All of it, which may be sent.
+            // Captures the whole `Part`, which is `Send`.
             let part = part;
-            *its.result.lock() = Some(part.write());
-            its.done.complete_all();
+            *task.result.lock() = Some(part.write());
+            task.done.complete_all();
         })?;
         Ok(this)
     }
@@ -397,11 +397,11 @@ impl Background {
     }
 }
 
-/// A read of a page that is submitted with others, and waited for later.
+/// A read of a page, to be submitted together with others.
 #[pin_data]
 struct Read {
     bio: Opaque<bindings::bio>,
-    vec: Opaque<bindings::bio_vec>,
+    bvec: Opaque<bindings::bio_vec>,
     _page: KVec<u8>,
     #[pin]
     done: Completion,
@@ -414,7 +414,7 @@ impl Read {
         let this = Arc::pin_init(
             pin_init!(Self {
                 bio: Opaque::uninit(),
-                vec: Opaque::uninit(),
+                bvec: Opaque::uninit(),
                 _page: page,
                 done <- Completion::new(),
             }),
@@ -422,11 +422,11 @@ impl Read {
         )?;
         let bio = this.bio.get();
 
-        // SAFETY: The disk is there as long as a test uses it, and the rest as long as `this`,
-        // which nobody else has.
+        // SAFETY: The test keeps the disk. The rest belongs to `this`, which nothing else refers
+        // to.
         unsafe {
             let op = bindings::req_op_REQ_OP_READ;
-            bindings::bio_init(bio, part.0, this.vec.get(), 1, op);
+            bindings::bio_init(bio, part.0, this.bvec.get(), 1, op);
             bindings::bio_add_virt_nofail(bio, addr, PAGE_SIZE as u32);
             (*bio).bi_iter.bi_sector = sector;
             (*bio).bi_private = Arc::as_ptr(&this).cast_mut().cast();
@@ -437,20 +437,20 @@ impl Read {
 
     /// # Safety
     ///
-    /// `bio` is that of a `Read` which is waited for.
+    /// `bio` belongs to a `Read` that is valid until its completion was waited for.
     unsafe extern "C" fn ended(bio: *mut bindings::bio) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: `bi_private` points to the `Read`, which is valid.
         let this = unsafe { &*(*bio).bi_private.cast::<Self>() };
 
         this.done.complete_all();
     }
 
-    /// Submits them at once, and waits for all; tells how many failed.
+    /// Submits all reads at once and waits for them; returns how many failed.
     fn together(reads: &[Arc<Self>]) -> usize {
         let mut plug = pin_init::zeroed();
 
-        // SAFETY: The plug is ours, and gone when this returns. Each of them is submitted once, and
-        // stays until it was done.
+        // SAFETY: The plug is a local variable, and finished here. Each bio is submitted once, and
+        // stays valid until it has completed.
         unsafe {
             bindings::blk_start_plug(&raw mut plug);
             for read in reads {
@@ -461,13 +461,13 @@ impl Read {
         for read in reads {
             read.done.wait_for_completion();
         }
-        // SAFETY: It is done.
+        // SAFETY: The bio has completed.
         let failed = |read: &&Arc<Self>| unsafe { (*read.bio.get()).bi_status } != 0;
         reads.iter().filter(failed).count()
     }
 }
 
-/// The disk as a program has it that has opened its file.
+/// An open file of the disk.
 struct Opened(*mut bindings::file);
 
 impl Opened {
@@ -475,7 +475,7 @@ impl Opened {
         /// `BLK_OPEN_READ`
         const READ: bindings::blk_mode_t = 1;
 
-        // SAFETY: The disk is there, and nobody holds it.
+        // SAFETY: The test keeps the disk. There is no exclusive holder.
         let file = unsafe {
             bindings::bdev_file_open_by_dev((*part.0).bd_dev, READ, ptr::null_mut(), ptr::null())
         };
@@ -486,28 +486,28 @@ impl Opened {
         // SAFETY: The file is open.
         let ioctl = unsafe { (*(*self.0).f_op).unlocked_ioctl }.ok_or(ENXIO)?;
 
-        // SAFETY: As above; no argument of these tests is an address.
-        let answer = unsafe { ioctl(self.0, cmd, arg) };
-        to_result(answer as c_int)?;
-        Ok(answer)
+        // SAFETY: See above. No argument in these tests is an address.
+        let result = unsafe { ioctl(self.0, cmd, arg) };
+        to_result(result as c_int)?;
+        Ok(result)
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        // SAFETY: This is its only user.
+        // SAFETY: `self` owns the only reference to the file.
         unsafe { bindings::__fput_sync(self.0) };
     }
 }
 
-/// A device of that name, which is the test's alone: one that fails takes nothing from the others.
+/// Registers a device named `name`. Each test has its own, so that a failure affects no other test.
 fn faux(name: &CStr) -> Result<faux::Registration> {
     faux::Registration::new(name, None)
 }
 
-/// Lets requests have as little time as there can be: about a second.
-fn hurry(bench: &Bench<'_>) {
-    // SAFETY: The disk is valid, and so its queue.
+/// Sets the shortest timeout, which is about a second.
+fn shorten_timeout(bench: &Bench<'_>) {
+    // SAFETY: The disk and so its queue are valid.
     unsafe { bindings::blk_queue_rq_timeout((*bench.disk.raw()).queue, 1) };
 }
 
@@ -516,48 +516,48 @@ mod suite {
     use super::*;
 
     #[test]
-    fn request_says_what_it_asks_for() -> Result {
+    fn request_has_its_fields() -> Result {
         let faux = faux(c"rust_disk_fields")?;
         let bench = Bench::new(&faux)?;
         let part = bench.part();
-        let all = |command, fua, sector, bytes| {
-            let seen = bench.only();
-            assert!(seen.tag < DEPTH && seen.queue < 2);
-            let expected = Seen {
-                command,
+        let check = |op, fua, sector, bytes| {
+            let request = bench.only();
+            assert!(request.tag < DEPTH && request.queue < 2);
+            let expected = Record {
+                op,
                 fua,
                 sector,
                 bytes,
-                ..seen
+                ..request
             };
-            assert_eq!(seen, expected);
+            assert_eq!(request, expected);
         };
         let page = PAGE_SIZE as u32;
 
         bench.script(&[])?;
         part.transfer(8, bindings::req_op_REQ_OP_READ)?;
-        all(Command::Read, false, 8, page);
+        check(Op::Read, false, 8, page);
 
         bench.script(&[])?;
         part.transfer(16, bindings::req_op_REQ_OP_WRITE)?;
-        all(Command::Write, false, 16, page);
+        check(Op::Write, false, 16, page);
 
         bench.script(&[])?;
         let fua = 1 << bindings::req_flag_bits___REQ_FUA;
         part.transfer(24, bindings::req_op_REQ_OP_WRITE | fua)?;
-        all(Command::Write, true, 24, page);
+        check(Op::Write, true, 24, page);
 
         bench.script(&[])?;
         part.flush()?;
-        all(Command::Flush, false, bench.only().sector, 0);
+        check(Op::Flush, false, bench.only().sector, 0);
 
         bench.script(&[])?;
         part.discard(32, 64)?;
-        all(Command::Discard, false, 32, 64 << 9);
+        check(Op::Discard, false, 32, 64 << 9);
 
         bench.script(&[])?;
         part.write_zeroes(40, 16)?;
-        all(Command::WriteZeroes, false, 40, 16 << 9);
+        check(Op::WriteZeroes, false, 40, 16 << 9);
         Ok(())
     }
 
@@ -576,18 +576,18 @@ mod suite {
                 assert_eq!(bench.part().write(), Err(error));
             }
         }
-        // There is no status for it.
+        // The block layer has no status for EEXIST.
         bench.script(&[Step::End(Err(EEXIST))])?;
         assert_eq!(bench.part().write(), Err(EIO));
-        // It is only that there is no memory just now.
+        // ENOMEM makes the block layer dispatch it again.
         bench.script(&[Step::Fail(ENOMEM), Step::Complete(Ok(()))])?;
         assert_eq!(bench.part().write(), Ok(()));
-        assert_eq!(bench.state.log.lock().seen.len(), 2);
+        assert_eq!(bench.state.log.lock().requests.len(), 2);
         Ok(())
     }
 
     #[test]
-    fn requeued_request_comes_again() -> Result {
+    fn requeued_request_is_dispatched_again() -> Result {
         let faux = faux(c"rust_disk_requeue")?;
         let bench = Bench::new(&faux)?;
 
@@ -599,14 +599,14 @@ mod suite {
 
         {
             let log = bench.state.log.lock();
-            assert_eq!(log.seen.len(), 3);
-            for (tries, seen) in (0..).zip(log.seen.iter()) {
-                assert_eq!((seen.command, seen.sector), (Command::Read, 48));
-                assert_eq!(seen.tries, tries);
+            assert_eq!(log.requests.len(), 3);
+            for (tries, request) in (0..).zip(log.requests.iter()) {
+                assert_eq!((request.op, request.sector), (Op::Read, 48));
+                assert_eq!(request.tries, tries);
             }
         }
 
-        // The next request has its tag, and none of its tries.
+        // The next request has the same tag, and starts to count anew.
         bench.script(&[])?;
         assert_eq!(bench.part().write(), Ok(()));
         assert_eq!(bench.only().tries, 0);
@@ -614,18 +614,18 @@ mod suite {
     }
 
     #[test]
-    fn shared_request_is_not_given_back() -> Result {
+    fn shared_request_is_not_ended() -> Result {
         let faux = faux(c"rust_disk_shared")?;
         let bench = Bench::new(&faux)?;
 
         bench.script(&[Step::Share])?;
         assert_eq!(bench.part().write(), Ok(()));
-        assert_eq!(bench.state.log.lock().kept, 1);
+        assert_eq!(bench.state.log.lock().shared, 1);
         Ok(())
     }
 
     #[test]
-    fn many_requests_come_at_once() -> Result {
+    fn plugged_requests_are_dispatched_together() -> Result {
         let faux = faux(c"rust_disk_plug")?;
         let bench = Bench::new(&faux)?;
         let reads = || -> Result<[Arc<Read>; 3]> {
@@ -640,8 +640,8 @@ mod suite {
         assert_eq!(Read::together(&reads()?), 0);
         {
             let log = bench.state.log.lock();
-            let [first, second, third] = log.seen[..] else {
-                panic!("{:?}", &log.seen[..]);
+            let [first, second, third] = log.requests[..] else {
+                panic!("{:?}", &log.requests[..]);
             };
             assert_eq!(first.is_last, first.queue != second.queue);
             assert_eq!(second.is_last, second.queue != third.queue);
@@ -649,17 +649,17 @@ mod suite {
             assert_eq!(log.commits, 0);
         }
 
-        // One that is refused for now comes again, and the others do not wait for it.
+        // One that is refused temporarily is dispatched again, and the others do not wait for it.
         bench.script(&[Step::End(Ok(())), Step::Fail(ENOMEM)])?;
         assert_eq!(Read::together(&reads()?), 0);
         {
             let log = bench.state.log.lock();
-            let sectors = log.seen.iter().map(|seen| seen.sector);
+            let sectors = log.requests.iter().map(|request| request.sector);
             assert!(sectors.eq([0, 64, 128, 64]));
         }
 
-        // Where it is the last one the driver is told that it was. An error reaches the submitter
-        // when it comes alone.
+        // If the last one is refused, the driver gets `commit_rqs()`. A request that is dispatched
+        // again is alone, so its error reaches the submitter.
         let steps = [
             Step::End(Ok(())),
             Step::End(Ok(())),
@@ -669,17 +669,17 @@ mod suite {
         bench.script(&steps)?;
         bench.state.log.lock().commits = 0;
         assert_eq!(Read::together(&reads()?), 1);
-        assert_eq!(bench.state.log.lock().seen.len(), 4);
+        assert_eq!(bench.state.log.lock().requests.len(), 4);
         assert!(bench.state.log.lock().commits >= 1);
         Ok(())
     }
 
     #[test]
-    fn batch_completes_all() -> Result {
+    fn batch_completes_its_requests() -> Result {
         let faux = faux(c"rust_disk_batch")?;
         let bench = Bench::new(&faux)?;
 
-        for (good, result) in [(true, Ok(())), (false, Ok(())), (false, Err(ENOSPC))] {
+        for (success, result) in [(true, Ok(())), (false, Ok(())), (false, Err(ENOSPC))] {
             bench.script(&[Step::Hold; 3])?;
             let writes = [
                 Background::write(bench.part())?,
@@ -692,7 +692,7 @@ mod suite {
 
             let mut batch = Batch::new();
             while let Some(rq) = bench.state.take_held() {
-                batch.complete(rq, good);
+                batch.complete(rq, success);
             }
             drop(batch);
             for write in writes {
@@ -718,7 +718,7 @@ mod suite {
     }
 
     #[test]
-    fn error_does_not_give_back_what_the_driver_has() -> Result {
+    fn error_does_not_end_a_held_request() -> Result {
         let faux = faux(c"rust_disk_kept")?;
         let bench = Bench::new(&faux)?;
 
@@ -730,7 +730,7 @@ mod suite {
         bench.state.end_held(Err(ENOSPC));
         assert_eq!(write.wait(), Err(ENOSPC));
 
-        // Nor twice what it has ended.
+        // Nor does it end a request twice.
         bench.script(&[Step::EndAndFail])?;
         assert_eq!(bench.part().write(), Ok(()));
         bench.script(&[])?;
@@ -742,39 +742,39 @@ mod suite {
     fn timeout_names_queue_and_tag() -> Result {
         let faux = faux(c"rust_disk_timeout")?;
         let bench = Bench::new(&faux)?;
-        hurry(&bench);
+        shorten_timeout(&bench);
 
-        // It waits once, and then gives up.
+        // The first timeout restarts the timer, the second one ends the request.
         bench.state.log.lock().after_timeouts = Some((2, Err(ETIMEDOUT)));
         bench.script(&[Step::Hold])?;
         assert_eq!(bench.part().write(), Err(ETIMEDOUT));
 
-        let Seen { queue, tag, .. } = bench.only();
+        let Record { queue, tag, .. } = bench.only();
         assert_eq!(&bench.state.log.lock().timeouts[..], [(queue, tag); 2]);
         Ok(())
     }
 
     #[test]
-    fn flush_times_out_too() -> Result {
+    fn flush_times_out() -> Result {
         let faux = faux(c"rust_disk_flush")?;
         let bench = Bench::new(&faux)?;
-        hurry(&bench);
+        shorten_timeout(&bench);
 
         bench.state.log.lock().after_timeouts = Some((1, Ok(())));
         bench.script(&[Step::Hold])?;
         assert_eq!(bench.part().flush(), Ok(()));
 
-        let Seen { queue, tag, .. } = bench.only();
+        let Record { queue, tag, .. } = bench.only();
         assert_eq!(&bench.state.log.lock().timeouts[..], [(queue, tag)]);
         Ok(())
     }
 
     #[test]
-    fn held_queues_bring_no_request() -> Result {
+    fn quiesced_queues_dispatch_no_request() -> Result {
         let faux = faux(c"rust_disk_quiesce")?;
         let bench = Bench::new(&faux)?;
 
-        // One that is there already comes again only when they are let go as often as held.
+        // A requeued request is dispatched after as many calls of `unquiesce()` as of `quiesce()`.
         bench.script(&[Step::Hold])?;
         let write = Background::write(bench.part())?;
         bench.state.wait_until(|log| log.held.len() == 1);
@@ -784,11 +784,11 @@ mod suite {
         assert!(Request::requeue(rq).is_ok());
         bench.tags.unquiesce();
         fsleep(Delta::from_millis(50));
-        assert_eq!(bench.state.log.lock().seen.len(), 1);
+        assert_eq!(bench.state.log.lock().requests.len(), 1);
 
         bench.tags.unquiesce();
         assert_eq!(write.wait(), Ok(()));
-        assert_eq!(bench.state.log.lock().seen.len(), 2);
+        assert_eq!(bench.state.log.lock().requests.len(), 2);
         Ok(())
     }
 
@@ -797,7 +797,7 @@ mod suite {
         let faux = faux(c"rust_disk_freeze")?;
         let bench = Bench::new(&faux)?;
 
-        // One that the driver keeps is waited for, and not for ever.
+        // The wait for a held request ends with the timeout.
         bench.script(&[Step::Hold])?;
         let write = Background::write(bench.part())?;
         bench.state.wait_until(|log| log.held.len() == 1);
@@ -805,42 +805,42 @@ mod suite {
         bench.state.end_held(Ok(()));
         assert_eq!(write.wait(), Ok(()));
 
-        // It was not frozen then: one comes. None does where it is.
+        // The queue was not frozen then. While it is, no request is dispatched.
         assert_eq!(bench.part().write(), Ok(()));
         assert_eq!(bench.disk.freeze(Delta::from_secs(5)), Ok(()));
         assert_eq!(bench.disk.freeze(Delta::from_secs(5)), Err(EBUSY));
         let write = Background::write(bench.part())?;
         fsleep(Delta::from_millis(50));
-        assert_eq!(bench.state.log.lock().seen.len(), 2);
+        assert_eq!(bench.state.log.lock().requests.len(), 2);
 
         bench.disk.unfreeze();
         bench.disk.unfreeze();
         assert_eq!(write.wait(), Ok(()));
 
-        // One that is frozen goes.
+        // A frozen disk can be dropped.
         bench.disk.freeze(Delta::from_secs(5))
     }
 
     #[test]
-    fn ioctl_after_drop_is_refused() -> Result {
+    fn ioctl_after_drop_fails() -> Result {
         let faux = faux(c"rust_disk_ioctl")?;
         let Bench { disk, state, .. } = Bench::new(&faux)?;
         // SAFETY: The disk is valid.
         let file = Opened::new(Part(unsafe { (*disk.raw()).part0 }))?;
-        let seen = state.log.lock().seen.len() as c_long;
+        let count = state.log.lock().requests.len() as c_long;
 
-        assert_eq!(file.ioctl(IOCTL, 7), Ok(7 + seen));
+        assert_eq!(file.ioctl(IOCTL, 7), Ok(7 + count));
         assert_eq!(file.ioctl(IOCTL + 1, 7), Err(ENOTTY));
         drop(disk);
         assert!(state.log.lock().dropped);
         assert_eq!(file.ioctl(IOCTL, 7), Err(ENODEV));
         assert_eq!(file.ioctl(IOCTL + 1, 7), Err(ENODEV));
-        // Nor does a request reach the driver.
-        let queued = state.log.lock().seen.len();
-        // SAFETY: Who has it open keeps the disk.
+        // No request reaches the driver.
+        let queued = state.log.lock().requests.len();
+        // SAFETY: The open file holds a reference to the disk.
         let part = Part(unsafe { bindings::file_bdev(file.0) });
         assert_eq!(part.write(), Err(EIO));
-        assert_eq!(state.log.lock().seen.len(), queued);
+        assert_eq!(state.log.lock().requests.len(), queued);
         Ok(())
     }
 
@@ -867,7 +867,7 @@ mod suite {
     }
 
     #[test]
-    fn dead_disk_refuses_requests() -> Result {
+    fn dead_disk_fails_requests() -> Result {
         let faux = faux(c"rust_disk_dead")?;
         let bench = Bench::new(&faux)?;
 
@@ -875,18 +875,18 @@ mod suite {
         bench.disk.mark_dead();
         bench.disk.mark_dead();
         assert_eq!(bench.part().write(), Err(EIO));
-        assert!(bench.state.log.lock().seen.is_empty());
+        assert!(bench.state.log.lock().requests.is_empty());
         Ok(())
     }
 
     #[test]
-    fn disk_that_was_not_added_goes() -> Result {
+    fn disk_that_was_not_added_is_dropped() -> Result {
         let faux = faux(c"rust_disk_not_added")?;
         let bench = Bench::not_added(&faux)?;
         drop(bench.disk);
         assert!(bench.state.log.lock().dropped);
 
-        // Nor when its device died before that.
+        // The same after its device was marked as gone.
         let bench = Bench::not_added(&faux)?;
         bench.disk.mark_dead();
         drop(bench.disk);
@@ -912,8 +912,8 @@ mod suite {
     }
 
     #[test]
-    fn limits_that_cannot_be_are_refused() {
-        let spoil: [fn(&mut Limits); 9] = [
+    fn invalid_limits_are_refused() {
+        let invalidate: [fn(&mut Limits); 9] = [
             |limits| limits.logical_block_size = 0,
             |limits| limits.logical_block_size = 1000,
             |limits| limits.logical_block_size = 1 << 17,
@@ -926,9 +926,9 @@ mod suite {
         ];
 
         assert!(Limits::default().to_raw().is_ok());
-        for spoil in spoil {
+        for invalidate in invalidate {
             let mut limits = Limits::default();
-            spoil(&mut limits);
+            invalidate(&mut limits);
             assert_eq!(limits.to_raw().err(), Some(EINVAL));
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Requests that a device does not end in time.
+//! Timeouts of requests.
 
 use super::{
     ForeignBorrowed,
@@ -20,54 +20,52 @@ use core::marker::PhantomData;
 
 const OK: bindings::blk_status_t = bindings::BLK_STS_OK as bindings::blk_status_t;
 
-/// What a driver did about a request that did not end in time.
+/// What a driver has done about a request that timed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// It gave the request back, or it will without being asked again.
+    /// The driver has ended the request, or will end it without another timeout.
     Done,
-    /// It waits for as long again.
+    /// The timer of the request is restarted.
     Restart,
 }
 
-/// Implemented by a driver that is asked about requests that do not end in time.
+/// A driver that handles timeouts.
 ///
-/// How long they have is the block layer's: 30 seconds where user space does not say otherwise, in
-/// `queue/io_timeout` of the disk.
+/// The timeout is 30 seconds unless user space changes it in `queue/io_timeout` of the disk.
 pub trait TimeoutOperations: Operations {
-    /// The request that has `tag` in hardware queue `queue` did not end in time.
+    /// Called when the request with `tag` in hardware queue `queue` has timed out.
     ///
-    /// It names the request and lends no reference to it: the driver has that, or had it. While
-    /// this runs the request may end, or be given back and come again, at any moment that the
-    /// driver's own locks do not exclude. Where it was given back, and there is an I/O scheduler,
-    /// its tag may be another request's by then: the driver looks whether it is the one that it
-    /// had.
+    /// This passes no reference to the request, as the driver has or had it. While this runs, the
+    /// request may end, or be requeued and dispatched again, unless a lock of the driver excludes
+    /// that. With an I/O scheduler another request may then have the tag, so the driver checks
+    /// whether the tag still belongs to the same request.
     ///
-    /// May sleep. It must not wait for a disk of this driver to be dropped: that waits for this.
+    /// May sleep. Must not wait for a disk of this driver to be dropped, which waits for this.
     fn timeout(queue_data: ForeignBorrowed<'_, Self::QueueData>, queue: u32, tag: u32) -> Timeout;
 }
 
-/// As [`OperationsVTable`], for drivers that are asked about timeouts. They are given many requests
-/// at once where there are.
+/// Same as [`OperationsVTable`], for drivers that handle timeouts. Requests may be dispatched in
+/// lists.
 pub(crate) struct TimeoutVTable<T: TimeoutOperations>(PhantomData<T>);
 
 impl<T: TimeoutOperations> TimeoutVTable<T> {
-    /// A driver that keeps a reference to a request, or has ended it, still has its way when it
-    /// returns an error: only a request that nothing refers to goes back with it.
+    /// An error of the driver ends a request only if nothing refers to it. If the driver keeps a
+    /// reference, or has ended the request, the error is ignored.
     ///
     /// # Safety
     ///
-    /// As for `OperationsVTable::queue_rq_callback()`.
-    // All that a driver does with a request is in it: once, for one and for many.
+    /// Same as for `OperationsVTable::queue_rq_callback()`.
+    // It contains the inlined submission path of the driver, so one copy serves both callbacks.
     #[inline(never)]
     unsafe extern "C" fn queue_rq_callback(
         hctx: *mut bindings::blk_mq_hw_ctx,
         bd: *const bindings::blk_mq_queue_data,
     ) -> bindings::blk_status_t {
-        // SAFETY: By the safety requirements, which are the same. The memory of a request stays as
+        // SAFETY: `bd` and its request are valid. The memory of a request stays allocated for as
         // long as its hardware queue, which is in use.
         let request = unsafe { &*(*bd).rq.cast::<Request<T>>() };
 
-        // SAFETY: As above.
+        // SAFETY: The safety requirements are those of this function.
         let status = unsafe { OperationsVTable::<T>::queue_rq_callback(hctx, bd) };
         if status == OK {
             return OK;
@@ -80,15 +78,16 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
         }
     }
 
-    /// The driver is given one after the other, and told which is the last of its hardware queue.
-    /// What it refuses comes again by itself, when the block layer does what the error says.
+    /// Passes the requests to the driver one by one, and marks the last one of each hardware queue.
+    /// A request that the driver refuses is requeued. It is dispatched alone then, and the block
+    /// layer handles the error.
     ///
     /// # Safety
     ///
-    /// This is called by blk-mq alone, with requests that have tags, of one queue of `T`. For each
-    /// of them the safety requirements of `queue_rq_callback()` hold.
+    /// Only blk-mq may call this, with requests that have tags, of one queue of `T`. For each of
+    /// them the safety requirements of `queue_rq_callback()` hold.
     unsafe extern "C" fn queue_rqs_callback(rqs: *mut bindings::rq_list) {
-        // SAFETY: By the safety requirements the requests of the list are valid.
+        // SAFETY: The list and the requests in it are valid.
         let pop = || unsafe { bindings::rq_list_pop(rqs) };
         let mut next = pop();
 
@@ -96,20 +95,20 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
             let rq = next;
             next = pop();
 
-            // SAFETY: As above; and a request with a tag has a hardware queue.
+            // SAFETY: The request is valid, and has a hardware queue as it has a tag.
             let hctx = unsafe { (*rq).mq_hctx };
-            // SAFETY: As above.
+            // SAFETY: See above.
             let last = next.is_null() || unsafe { (*next).mq_hctx } != hctx;
             let bd = bindings::blk_mq_queue_data { rq, last };
 
-            // SAFETY: By the safety requirements.
+            // SAFETY: The request and its hardware queue fulfil the safety requirements.
             if unsafe { Self::queue_rq_callback(hctx, &bd) } == OK {
                 continue;
             }
-            // SAFETY: The driver has refused it, so that nothing refers to it.
+            // SAFETY: The driver has refused the request, and nothing refers to it.
             unsafe { bindings::blk_mq_requeue_request(rq, true) };
             if last {
-                // SAFETY: The hardware queue is valid, and its queue is one of `T`.
+                // SAFETY: The hardware queue is valid and belongs to a queue of `T`.
                 unsafe { OperationsVTable::<T>::commit_rqs_callback(hctx) };
             }
         }
@@ -117,13 +116,14 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
 
     /// # Safety
     ///
-    /// This is called by blk-mq alone, for a request of a queue of `T` that it keeps from being
-    /// used again until this returns.
+    /// Only blk-mq may call this, for a request of a queue of `T` that is not reused until this
+    /// returns.
     unsafe extern "C" fn timeout_callback(
         rq: *mut bindings::request,
     ) -> bindings::blk_eh_timer_return {
-        // SAFETY: `rq` is valid, with a queue and a hardware queue. Where the driver gives the
-        // request back just now and there is an I/O scheduler, the tag may change.
+        // SAFETY: `rq` is valid, with a queue and a hardware queue. The read of the tag is
+        // volatile, as the tag changes if the driver requeues the request concurrently and there is
+        // an I/O scheduler.
         let (queue, tag, data) = unsafe {
             (
                 (*(*rq).mq_hctx).queue_num,
@@ -135,8 +135,8 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
             return bindings::blk_eh_timer_return_BLK_EH_DONE;
         };
 
-        // SAFETY: Each disk for `T` puts there what `into_foreign()` gave it. It takes it back when
-        // the disk has been deleted, which waits until the queue is not in use: this call uses it.
+        // SAFETY: Each disk of `T` stores the result of `into_foreign()` there. It converts it back
+        // after the disk was deleted, which waits until the queue is not in use. This call uses it.
         let data = unsafe { T::QueueData::borrow(data) };
 
         match T::timeout(data, queue, tag) {
@@ -147,10 +147,10 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
 
     /// # Safety
     ///
-    /// `set` must be a tag set that [`TagSet`](crate::block::mq::TagSet) is just allocating.
+    /// `set` must be a tag set that a [`TagSet`](crate::block::mq::TagSet) is allocating.
     unsafe extern "C" fn map_queues_callback(set: *mut bindings::blk_mq_tag_set) {
-        // SAFETY: `set` is valid, and has one map. Its data is null or valid as long as it is being
-        // allocated.
+        // SAFETY: `set` is valid and has one map. Its `driver_data` is null, or valid during the
+        // allocation.
         unsafe {
             let map = &raw mut (*set).map[0];
 

@@ -13,16 +13,16 @@ use crate::{
 };
 use core::marker::PhantomData;
 
-/// Requests that are completed together, when this is dropped.
+/// Requests that are completed together when this is dropped.
 ///
-/// An interrupt's handler gathers in it what a device has done, under a lock of the queue, and
-/// drops it without: the block layer then gives back the tags of many requests at once, and wakes
-/// those who wait. Nothing is allocated.
+/// An interrupt handler adds the requests that a device has completed, holding the lock of the
+/// queue, and drops the batch without the lock. The block layer then frees the tags of many
+/// requests at once. Nothing is allocated.
 ///
 /// # Invariants
 ///
-/// - The requests of `ended` are the block layer's: nothing refers to them.
-/// - Those of `rest` have an [`ARef`] each, which is in the list.
+/// - The requests in `ended` belong to the block layer: no [`ARef`] refers to them.
+/// - Each request in `rest` has one [`ARef`], which the list owns.
 ///
 /// # Examples
 ///
@@ -32,15 +32,15 @@ use core::marker::PhantomData;
 ///     sync::{aref::ARef, SpinLock}, //
 /// };
 ///
-/// /// What a device has done, and whether it went well.
+/// /// Completed requests, and whether they succeeded.
 /// type Done<T> = KVec<(ARef<Request<T>>, bool)>;
 ///
 /// fn handle<T: Operations>(done: &SpinLock<Done<T>>) {
 ///     let mut batch = Batch::new();
 ///     let mut done = done.lock();
 ///
-///     while let Some((rq, good)) = done.pop() {
-///         batch.complete(rq, good);
+///     while let Some((rq, success)) = done.pop() {
+///         batch.complete(rq, success);
 ///     }
 ///     drop(done);
 ///     drop(batch);
@@ -54,11 +54,11 @@ pub struct Batch<T: Operations> {
 }
 
 impl<T: Operations> Batch<T> {
-    /// No requests.
+    /// Creates an empty batch.
     #[inline]
     #[expect(clippy::new_without_default)]
     pub fn new() -> Self {
-        // INVARIANT: There are none.
+        // INVARIANT: Both lists are empty.
         Self {
             ended: pin_init::zeroed(),
             rest: pin_init::zeroed(),
@@ -66,48 +66,50 @@ impl<T: Operations> Batch<T> {
         }
     }
 
-    /// Completes `rq`, as [`Request::complete`] does, but not before this is dropped.
+    /// Completes `rq`, same as [`Request::complete`], when this is dropped.
     ///
-    /// One that is `good` is ended as a success, together with others: where that can be,
-    /// [`Operations::complete`] is not called for it. One to which someone else refers is completed
-    /// at once.
+    /// If `success`, the request is ended as successful, together with others if possible;
+    /// [`Operations::complete`] is not called then. A request with another [`ARef`] is completed at
+    /// once.
     #[inline]
-    pub fn complete(&mut self, rq: ARef<Request<T>>, good: bool) {
+    pub fn complete(&mut self, rq: ARef<Request<T>>, success: bool) {
         let raw = ARef::into_raw(rq).cast::<bindings::request>().as_ptr();
 
-        // SAFETY: It is valid, and by the type invariant of `ARef` the driver's.
+        // SAFETY: The request is valid, and by the type invariant of `ARef` it belongs to the
+        // driver.
         if unsafe { bindings::blk_mq_complete_request_remote(raw) } {
-            // The reference goes on to `Operations::complete()`.
+            // `Operations::complete()` gets the reference.
             return;
         }
-        if good && self.end(raw) {
+        if success && self.end(raw) {
             return;
         }
         if Self::references(raw) > 2 {
-            // SAFETY: The reference was made raw above. Who has another could put the request into
-            // a second list: so it comes into none.
+            // With another reference the request could be put into a second list, so it is not put
+            // into one.
+            // SAFETY: `raw` is from `ARef::into_raw()`.
             T::complete(unsafe { Request::aref_from_raw(raw) });
             return;
         }
-        // INVARIANT: Its reference is the one that was made raw above.
-        // SAFETY: It is valid, and in no list: nobody else has a reference with which to put it
-        // into one.
+        // INVARIANT: The list owns the reference from `ARef::into_raw()`.
+        // SAFETY: The request is valid. There is no other reference through which it could have
+        // been put into a list.
         unsafe { bindings::rq_list_add_tail(&raw mut self.rest, raw) };
     }
 
-    /// How many refer to a request that is being completed, the block layer counted.
+    /// Returns the reference count of a request that is being completed. The block layer has one.
     #[inline]
     fn references(raw: *mut bindings::request) -> i32 {
-        // SAFETY: The caller has a reference.
+        // SAFETY: The caller owns a reference.
         let request = unsafe { &*raw.cast::<Request<T>>() };
 
         request.wrapper_ref().refcount().as_atomic().load(Relaxed)
     }
 
-    /// Ends a request that is being completed, where nothing refers to it but `raw`.
+    /// Ends a request that is being completed if `raw` is the only reference.
     #[inline]
     fn end(&mut self, raw: *mut bindings::request) -> bool {
-        // SAFETY: The caller has a reference, which is given away below only.
+        // SAFETY: The caller owns a reference, which is given to the block layer only below.
         let refcount = unsafe { &*raw.cast::<Request<T>>() }
             .wrapper_ref()
             .refcount();
@@ -115,13 +117,13 @@ impl<T: Operations> Batch<T> {
         if refcount.as_atomic().cmpxchg(2, 0, Relaxed).is_err() {
             return false;
         }
-        // INVARIANT: Nothing refers to it now.
-        // SAFETY: It is valid, in no list, and the block layer's now. The batch is ended by us, so
-        // that it needs no function for it.
+        // INVARIANT: The reference count is 0, so no `ARef` refers to the request.
+        // SAFETY: The request is valid, in no list, and belongs to the block layer. `drop()` ends
+        // the batch, so it needs no callback for that.
         if unsafe { bindings::blk_mq_add_to_batch(raw, &raw mut self.ended, false, None) } {
             return true;
         }
-        // It is not for a batch: as it was.
+        // The block layer does not batch it, so the reference remains.
         refcount.set(2);
         false
     }
@@ -131,7 +133,7 @@ impl<T: Operations> Drop for Batch<T> {
     #[inline]
     fn drop(&mut self) {
         if !self.ended.req_list.head.is_null() {
-            // SAFETY: By the type invariant the requests are the block layer's.
+            // SAFETY: By the type invariant the requests belong to the block layer.
             unsafe { bindings::blk_mq_end_request_batch(&raw mut self.ended) };
         }
         loop {
@@ -140,7 +142,8 @@ impl<T: Operations> Drop for Batch<T> {
             if raw.is_null() {
                 break;
             }
-            // SAFETY: By the type invariant its reference was in the list, which it has left.
+            // SAFETY: By the type invariant the list owned a reference to the request, which was
+            // removed from the list.
             T::complete(unsafe { Request::aref_from_raw(raw) });
         }
     }

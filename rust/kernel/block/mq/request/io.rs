@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a request asks for, and how it ends.
+//! Operation, data and completion of a request.
 
 use super::Request;
 use crate::{
@@ -14,38 +14,38 @@ use crate::{
     types::ForeignOwnable, //
 };
 
-/// Set while the count of tries is this request's. The block layer clears it, with all other flags,
-/// in a new request, and does not merge a request that has it.
+/// The request flag that marks the count of requeues as valid. The block layer clears all flags of
+/// a new request, and does not merge a request with this flag.
 const COUNTED: bindings::req_flags_t = 1 << bindings::rqf_flags___RQF_DONTPREP;
 
-/// What a [`Request`] asks a device to do.
+/// The operation of a [`Request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Move bytes from the device into memory.
+pub enum Op {
+    /// Read from the device.
     Read,
-    /// Move bytes from memory to the device.
+    /// Write to the device.
     Write,
-    /// Make what was written before stay, whatever happens. It has no data.
+    /// Flush the volatile write cache. It has no data.
     Flush,
-    /// Forget what is there. It has no data.
+    /// Discard blocks. It has no data.
     Discard,
-    /// Write zeroes. It has no data.
+    /// Write zeroes to blocks. It has no data.
     WriteZeroes,
-    /// Something else, which comes only to drivers that say that they can do it.
+    /// Any other operation. Only drivers that announce support for one get it.
     Other,
 }
 
 impl<T: Operations> Request<T> {
-    /// What to do.
+    /// Returns the operation.
     ///
     /// # Examples
     ///
     /// ```
-    /// use kernel::block::mq::{Command, Operations, Request};
+    /// use kernel::block::mq::{Op, Operations, Request};
     ///
-    /// /// The bytes of the disk that a request is about.
+    /// /// Returns the range of the disk, in bytes.
     /// fn range<T: Operations>(rq: &Request<T>) -> Result<core::ops::Range<u64>> {
-    ///     if matches!(rq.command(), Command::Flush | Command::Other) {
+    ///     if matches!(rq.op(), Op::Flush | Op::Other) {
     ///         return Err(EOPNOTSUPP);
     ///     }
     ///     let start = rq.sector() << kernel::block::SECTOR_SHIFT;
@@ -53,24 +53,24 @@ impl<T: Operations> Request<T> {
     /// }
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn command(&self) -> Command {
+    pub fn op(&self) -> Op {
         match self.flags() & ((1 << bindings::REQ_OP_BITS) - 1) {
-            bindings::req_op_REQ_OP_READ => Command::Read,
-            bindings::req_op_REQ_OP_WRITE => Command::Write,
-            bindings::req_op_REQ_OP_FLUSH => Command::Flush,
-            bindings::req_op_REQ_OP_DISCARD => Command::Discard,
-            bindings::req_op_REQ_OP_WRITE_ZEROES => Command::WriteZeroes,
-            _ => Command::Other,
+            bindings::req_op_REQ_OP_READ => Op::Read,
+            bindings::req_op_REQ_OP_WRITE => Op::Write,
+            bindings::req_op_REQ_OP_FLUSH => Op::Flush,
+            bindings::req_op_REQ_OP_DISCARD => Op::Discard,
+            bindings::req_op_REQ_OP_WRITE_ZEROES => Op::WriteZeroes,
+            _ => Op::Other,
         }
     }
 
-    /// Whether what it writes must stay once it has ended, whatever happens then.
+    /// Returns whether the data must be on stable storage when the request ends (FUA).
     #[inline]
     pub fn fua(&self) -> bool {
         self.flags() & (1 << bindings::req_flag_bits___REQ_FUA) != 0
     }
 
-    /// Whether blocks that it writes zeroes to must stay allocated.
+    /// Returns whether zeroed blocks must stay allocated.
     #[inline]
     pub fn no_unmap(&self) -> bool {
         self.flags() & (1 << bindings::req_flag_bits___REQ_NOUNMAP) != 0
@@ -78,64 +78,65 @@ impl<T: Operations> Request<T> {
 
     #[inline]
     fn flags(&self) -> bindings::blk_opf_t {
-        // SAFETY: By the type invariant this is a valid `struct request`. It is the driver's, and
-        // the block layer does not change this field while it is.
+        // SAFETY: By the type invariant this is a valid `struct request`. The block layer does not
+        // change this field while the request belongs to the driver.
         unsafe { (*self.0.get()).cmd_flags }
     }
 
-    /// Where on the disk it starts, in sectors of 512 bytes.
+    /// Returns the start on the disk, in sectors of 512 bytes.
     #[inline]
     pub fn sector(&self) -> u64 {
-        // SAFETY: As in `flags()`.
+        // SAFETY: See `flags()`.
         unsafe { (*self.0.get()).__sector }
     }
 
-    /// How many bytes of the disk it is about.
+    /// Returns the length of the range on the disk, in bytes.
     #[inline]
     pub fn bytes(&self) -> u32 {
-        // SAFETY: As in `flags()`.
+        // SAFETY: See `flags()`.
         unsafe { (*self.0.get()).__data_len }
     }
 
-    /// Its number, below the number of tags of the [`TagSet`](super::super::TagSet): of all
-    /// requests that the driver has from one hardware queue it alone has this one.
+    /// Returns the tag, which is less than the number of tags of the
+    /// [`TagSet`](super::super::TagSet) and unique among the requests that the driver has from one
+    /// hardware queue.
     #[inline]
     pub fn tag(&self) -> u32 {
-        // SAFETY: As in `flags()`.
+        // SAFETY: See `flags()`.
         let tag = unsafe { (*self.0.get()).tag };
 
-        // CAST: A request that was given to a driver has a tag, and tags are not negative.
+        // CAST: A request that the driver has been given has a tag, which is not negative.
         tag as u32
     }
 
-    /// The hardware queue that it came from, from 0 on.
+    /// Returns the index of the hardware queue.
     #[inline]
     pub fn queue_index(&self) -> u32 {
-        // SAFETY: As in `flags()`; and a request that was given to a driver has a hardware queue,
-        // which stays as long as the request queue.
+        // SAFETY: See `flags()`. A request that the driver has been given has a hardware queue,
+        // which is valid for as long as the request queue.
         unsafe { (*(*self.0.get()).mq_hctx).queue_num }
     }
 
-    /// The data of the request queue that it came from, as in [`Operations::queue_rq`].
+    /// Returns the data of the request queue, same as in [`Operations::queue_rq`].
     #[inline]
     pub fn queue_data(&self) -> <T::QueueData as ForeignOwnable>::Borrowed<'_> {
-        // SAFETY: As in `flags()`; and a request has a request queue.
+        // SAFETY: See `flags()`. Each request has a request queue.
         let data = unsafe { (*(*self.0.get()).q).queuedata };
 
-        // SAFETY: Each disk for `T` puts there what `into_foreign()` gave it. It takes it back when
-        // the disk has been deleted, which waits until the driver has given back all requests: not
-        // before `self` is gone.
+        // SAFETY: Each disk of `T` stores the result of `into_foreign()` there. It converts it back
+        // after the disk was deleted. That waits until the driver has ended all requests, and so
+        // not before the borrow of `self` ends.
         unsafe { T::QueueData::borrow(data) }
     }
 
-    /// Gives the request back to the block layer: it was done, or it failed.
+    /// Ends the request with success or an error.
     ///
-    /// An error reaches who submitted it, as `EIO` where the block layer has no status for it. May
-    /// be called in any context.
+    /// The submitter gets the error, or [`EIO`](crate::error::code::EIO) if the block layer has no
+    /// status for it. May be called in any context.
     ///
     /// # Errors
     ///
-    /// Where there is another [`ARef`] to the request it is not given back, and `this` is returned.
+    /// If there is another [`ARef`] to the request, it is not ended, and `this` is returned.
     pub fn end(this: ARef<Self>, result: Result) -> Result<(), ARef<Self>> {
         let rq = Self::try_set_end(this)?;
         let status = match result {
@@ -143,50 +144,49 @@ impl<T: Operations> Request<T> {
             Err(error) => error.to_blk_status(),
         };
 
-        // SAFETY: By the type invariant it was a valid `struct request`. It was the driver's, and
-        // as `try_set_end()` has succeeded nothing refers to it any more.
+        // SAFETY: By the type invariant this is a valid `struct request`. It belonged to the
+        // driver, and `try_set_end()` has consumed the last reference.
         unsafe { bindings::blk_mq_end_request(rq, status) };
         Ok(())
     }
 
-    /// Keeps a word with the request, for who completes it: see [`note()`](Self::note).
+    /// Stores a word for the driver in the request, see [`note()`](Self::note).
     #[inline]
     pub fn set_note(&self, note: u32) {
         self.wrapper_ref().note.store(note, Relaxed);
     }
 
-    /// What was last kept with [`set_note()`](Self::set_note), such as what the device said of it;
-    /// else any number.
+    /// Returns the word that [`set_note()`](Self::set_note) stored last, for example the status
+    /// that the device has reported. Without a `set_note()` it is any number.
     #[inline]
     pub fn note(&self) -> u32 {
         self.wrapper_ref().note.load(Relaxed)
     }
 
-    /// How often it was given back with [`requeue()`](Self::requeue).
+    /// Returns how often the request was [requeued](Self::requeue).
     #[inline]
     pub fn tries(&self) -> u32 {
-        // SAFETY: As in `flags()`.
+        // SAFETY: See `flags()`.
         if unsafe { (*self.0.get()).rq_flags } & COUNTED == 0 {
             return 0;
         }
         self.wrapper_ref().tries.load(Relaxed)
     }
 
-    /// Gives the request back to the block layer for it to come again, through
-    /// [`Operations::queue_rq`]: soon, or once its queue is not
-    /// [quiesced](super::super::TagSet::quiesce) any more.
+    /// Requeues the request: [`Operations::queue_rq`] is called with it again, soon or when its
+    /// queue is no longer [quiesced](super::super::TagSet::quiesce).
     ///
     /// May be called in any context.
     ///
     /// # Errors
     ///
-    /// Where there is another [`ARef`] to the request it is not given back, and `this` is returned.
+    /// If there is another [`ARef`] to the request, it is not requeued, and `this` is returned.
     pub fn requeue(this: ARef<Self>) -> Result<(), ARef<Self>> {
         let tries = this.tries().saturating_add(1);
         this.wrapper_ref().tries.store(tries, Relaxed);
 
         let rq = Self::try_set_end(this)?;
-        // SAFETY: As in `end()`. Until it is given back nobody else has access to its flags.
+        // SAFETY: See `end()`. Only this function accesses the flags until the request is requeued.
         unsafe {
             (*rq).rq_flags |= COUNTED;
             bindings::blk_mq_requeue_request(rq, true);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Hardware queues: whose CPUs they serve, who is asked when one of them stalls, and how they are
-//! held.
+//! Hardware queues: mapping to CPUs, timeouts, and quiescing.
 
 use super::TagSet;
 use crate::{
@@ -28,42 +27,41 @@ use core::{
 #[cfg(CONFIG_PCI)]
 use crate::pci::IrqVectorRegistration;
 
-/// Which interrupt vectors the hardware queues have.
+/// The interrupt vectors of the hardware queues.
 pub(crate) struct QueueVectors<'a> {
     pub(crate) dev: &'a Device<Bound>,
     pub(crate) first: u32,
 }
 
-// SAFETY: A tag set may be freed by another thread than the one that allocated it, and holds
-// nothing of type `T`.
+// SAFETY: A tag set may be freed by another thread than the one that allocated it, and contains no
+// `T`.
 unsafe impl<T: Operations> Send for TagSet<T> {}
 
-// SAFETY: All that is done through a shared reference is synchronised by the block layer.
+// SAFETY: The block layer synchronises everything that a shared reference can do.
 unsafe impl<T: Operations> Sync for TagSet<T> {}
 
 impl<T: TimeoutOperations> TagSet<T> {
-    /// As [`TagSet::new`], with one map, for a driver that is asked about requests that do not end
-    /// in time.
+    /// Same as [`TagSet::new`], with one queue map, for a driver that handles timeouts.
     ///
-    /// There are no more queues than CPUs.
+    /// The number of queues is limited to the number of CPUs.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] where there are no queues or no tags.
-    /// - [`ENOMEM`] where there is no memory for the requests.
+    /// - [`EINVAL`] if the number of queues or tags is 0.
+    /// - [`ENOMEM`] if there is no memory for the requests.
     pub fn with_timeout(nr_hw_queues: u32, num_tags: u32) -> impl PinInit<Self, Error> {
         Self::alloc(nr_hw_queues, num_tags, None)
     }
 
-    /// As [`TagSet::with_timeout`], where queue `i` serves the CPUs that the interrupt vector
-    /// `first_vector + i` is bound to.
+    /// Same as [`TagSet::with_timeout`], with queue `i` mapped to the CPUs of the interrupt vector
+    /// `first_vector + i`.
     ///
-    /// Where one of them is bound to no CPUs, or is not there, the queues are spread over all CPUs
-    /// as without vectors.
+    /// If one of the vectors has no affinity or does not exist, the queues are spread over all
+    /// CPUs.
     ///
     /// # Errors
     ///
-    /// As [`TagSet::with_timeout`].
+    /// Same as [`TagSet::with_timeout`].
     #[cfg(CONFIG_PCI)]
     pub fn for_vectors<'a>(
         vectors: &IrqVectorRegistration<'a>,
@@ -98,13 +96,14 @@ impl<T: TimeoutOperations> TagSet<T> {
                     ..pin_init::zeroed()
                 };
 
-                // SAFETY: The slot is valid for writes.
+                // SAFETY: `slot` is valid for writes.
                 unsafe { slot.write(set) };
-                // SAFETY: The slot was just initialized. What it needs of the driver, in its
-                // callbacks, it has: `vectors` live until the end of this closure.
+                // SAFETY: The tag set was just initialized. The callbacks that run during the
+                // allocation use `driver_data`, which points to `vectors` or is null.
                 to_result(unsafe { bindings::blk_mq_alloc_tag_set(slot) })?;
-                // Queues are mapped while they are allocated, and this number of them is for good.
-                // SAFETY: As above.
+                // The number of queues does not change, so they are mapped only during the
+                // allocation, and `vectors` is not used any longer.
+                // SAFETY: See above.
                 unsafe { (*slot).driver_data = ptr::null_mut() };
                 Ok::<(), Error>(())
             }),
@@ -114,22 +113,23 @@ impl<T: TimeoutOperations> TagSet<T> {
 }
 
 impl<T: Operations> TagSet<T> {
-    /// Holds all queues: no request comes any more, and when this returns no
-    /// [`Operations::queue_rq`] runs. Requests that came before are not touched.
+    /// Quiesces all queues: when this returns no [`Operations::queue_rq`] runs, and none is called
+    /// until [`unquiesce()`](Self::unquiesce). Requests that the driver already has are not
+    /// affected.
     ///
-    /// May sleep, and so must not be called in `queue_rq`. It may be called more than once, also by
-    /// different tasks. A disk that is made meanwhile is not held.
+    /// May sleep, so it must not be called in `queue_rq`. Calls nest, also of different tasks. A
+    /// disk that is created in between is not quiesced.
     pub fn quiesce(&self) {
         // SAFETY: By the type invariant the tag set is initialized and valid.
         unsafe { bindings::blk_mq_quiesce_tagset(self.raw_tag_set()) };
     }
 
-    /// Undoes one [`quiesce()`](Self::quiesce): after as many, requests come again, first those
-    /// that were [requeued](crate::block::mq::Request::requeue).
+    /// Reverts one [`quiesce()`](Self::quiesce). After the last one requests are dispatched again,
+    /// first those that were [requeued](crate::block::mq::Request::requeue).
     ///
-    /// The kernel warns of a call that undoes nothing, which one is also for a disk that was made
-    /// between the two. A driver holds the same lock from one to the other and around
-    /// [`Disk::new`](crate::block::mq::Disk::new), which starts no request.
+    /// The kernel warns about a queue that is not quiesced, such as that of a disk that was created
+    /// after [`quiesce()`](Self::quiesce). To exclude that, a driver holds a lock from quiesce to
+    /// unquiesce and around [`Disk::new`](crate::block::mq::Disk::new), which starts no request.
     pub fn unquiesce(&self) {
         // SAFETY: By the type invariant the tag set is initialized and valid.
         unsafe { bindings::blk_mq_unquiesce_tagset(self.raw_tag_set()) };

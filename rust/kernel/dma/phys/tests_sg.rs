@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of many ranges, owned by its mapping.
+//! Memory of many ranges that a mapping owns.
 
 use super::{
     tests::{
         device,
-        Seen, //
+        DeviceView, //
     },
     *, //
 };
@@ -20,10 +20,10 @@ use crate::{
 };
 use core::ptr;
 
-/// Three pages and a bit.
+/// More than three pages, and not a multiple of a page.
 const WORDS: usize = (3 * PAGE_SIZE + 100) / 4;
 
-/// A vector that has room for more.
+/// Numbers, in a vector with spare capacity.
 fn counting() -> Result<VVec<u32>> {
     let mut words = VVec::with_capacity(2 * WORDS, GFP_KERNEL)?;
 
@@ -42,32 +42,32 @@ fn pages(count: usize) -> Result<KVec<PageBytes>> {
     Ok(pages)
 }
 
-fn see<K: Kind, D: Direction>(map: &VecMapping<'_, K, D>) -> Result<Seen> {
-    let seen = Seen::segments(map.segments())?;
+fn view_of<K: Kind, D: Direction>(map: &SgMapping<'_, K, D>) -> Result<DeviceView> {
+    let view = DeviceView::of_segments(map.segments())?;
 
-    assert_eq!(seen.len(), map.size());
+    assert_eq!(view.len(), map.size());
     assert!(map.segments().all(|(_, len)| len != 0 && len <= 65536));
-    Ok(seen)
+    Ok(view)
 }
 
-/// The word that the device sees at that index.
-fn word(seen: &Seen, index: usize) -> u32 {
-    u32::from_ne_bytes([0, 1, 2, 3].map(|byte| seen.read(4 * index + byte)))
+/// Reads the word at `index` as the device does.
+fn word(view: &DeviceView, index: usize) -> u32 {
+    u32::from_ne_bytes([0, 1, 2, 3].map(|byte| view.read(4 * index + byte)))
 }
 
-#[macros::kunit_tests(rust_dma_phys_vec)]
+#[macros::kunit_tests(rust_dma_phys_sg)]
 mod suite {
     use super::*;
 
     #[test]
-    fn vector_to_device_shows_all_in_order() -> Result {
-        let owner = device(c"rust_phys_vec_to")?;
-        let mut map = VecMapping::<_, ToDevice>::new(owner.device(), counting()?, GFP_KERNEL)?;
-        let seen = see(&map)?;
+    fn vector_to_device_is_in_order() -> Result {
+        let owner = device(c"rust_phys_sg_to")?;
+        let mut map = SgMapping::<_, ToDevice>::new(owner.device(), counting()?, GFP_KERNEL)?;
+        let view = view_of(&map)?;
         assert_eq!(map.size(), 4 * WORDS);
 
         for index in 0..WORDS {
-            assert_eq!(word(&seen, index), index as u32);
+            assert_eq!(word(&view, index), index as u32);
         }
 
         let mut words = map.cpu()?;
@@ -76,8 +76,8 @@ mod suite {
         words[WORDS - 1] = 71;
         drop(words);
         map.cpu_range(1023..1025)?.copy_from_slice(&[72, 73]);
-        assert_eq!((word(&seen, 0), word(&seen, WORDS - 1)), (70, 71));
-        assert_eq!((word(&seen, 1023), word(&seen, 1024)), (72, 73));
+        assert_eq!((word(&view, 0), word(&view, WORDS - 1)), (70, 71));
+        assert_eq!((word(&view, 1023), word(&view, 1024)), (72, 73));
 
         let words = map.unmap();
         assert_eq!((words[0], words[1024], words[1025]), (70, 73, 1025));
@@ -86,38 +86,38 @@ mod suite {
     }
 
     #[test]
-    fn vector_from_device_shows_what_the_device_wrote() -> Result {
-        let owner = device(c"rust_phys_vec_from")?;
-        let mut map = VecMapping::<_, FromDevice>::new(owner.device(), counting()?, GFP_KERNEL)?;
-        let seen = see(&map)?;
+    fn vector_from_device_transfers_to_the_cpu() -> Result {
+        let owner = device(c"rust_phys_sg_from")?;
+        let mut map = SgMapping::<_, FromDevice>::new(owner.device(), counting()?, GFP_KERNEL)?;
+        let view = view_of(&map)?;
 
-        seen.fill(2);
+        view.fill(2);
         assert!(map.cpu()?.iter().all(|&word| word == 0x0202_0202));
-        seen.fill(3);
-        // Over the end of a page.
+        view.fill(3);
+        // Crosses a page boundary.
         assert_eq!(map.cpu_range(1020..1030)?[..], [0x0303_0303; 10]);
         assert_eq!(map.cpu_range(WORDS - 1..WORDS)?[..], [0x0303_0303]);
-        seen.fill(4);
+        view.fill(4);
         assert!(map.unmap().iter().all(|&word| word == 0x0404_0404));
         Ok(())
     }
 
     #[test]
-    fn dropping_hands_the_data_over() -> Result {
-        let owner = device(c"rust_phys_vec_drop")?;
-        let map = VecMapping::<_, FromDevice>::new(owner.device(), counting()?, GFP_KERNEL)?;
+    fn unmap_transfers_to_the_cpu() -> Result {
+        let owner = device(c"rust_phys_sg_unmap")?;
+        let map = SgMapping::<_, FromDevice>::new(owner.device(), counting()?, GFP_KERNEL)?;
         let moved = KBox::new(map, GFP_KERNEL)?;
 
-        see(&moved)?.fill(5);
+        view_of(&moved)?.fill(5);
         let words = KBox::into_inner(moved).unmap();
         assert_eq!((words[0], words[WORDS - 1]), (0x0505_0505, 0x0505_0505));
         Ok(())
     }
 
     #[test]
-    fn h14_range_of_a_vector_stays_inside() -> Result {
-        let owner = device(c"rust_phys_vec_h14")?;
-        let mut map = VecMapping::<_, ToDevice>::new(owner.device(), counting()?, GFP_KERNEL)?;
+    fn h14_range_exceeds_no_vector() -> Result {
+        let owner = device(c"rust_phys_sg_h14")?;
+        let mut map = SgMapping::<_, ToDevice>::new(owner.device(), counting()?, GFP_KERNEL)?;
 
         #[expect(clippy::reversed_empty_ranges)]
         let empty = [5..5, 3..2, WORDS..WORDS];
@@ -132,65 +132,65 @@ mod suite {
     }
 
     #[test]
-    fn pages_are_seen_in_their_order() -> Result {
-        let owner = device(c"rust_phys_vec_pages")?;
+    fn pages_are_in_order() -> Result {
+        let owner = device(c"rust_phys_sg_pages")?;
         let mut list = pages(3)?;
         list.swap(0, 2);
         for (index, page) in (1..).zip(&mut list) {
             page.fill(index);
         }
-        let at = list[1].as_ptr();
+        let address = list[1].as_ptr();
 
-        let mut map = VecMapping::<_, Bidirectional>::new(owner.device(), list, GFP_KERNEL)?;
-        let seen = see(&map)?;
+        let mut map = SgMapping::<_, Bidirectional>::new(owner.device(), list, GFP_KERNEL)?;
+        let view = view_of(&map)?;
         assert_eq!(map.size(), 3 * PAGE_SIZE);
         for page in 0..3 {
-            assert_eq!(seen.read(page * PAGE_SIZE), page as u8 + 1);
-            assert_eq!(seen.read(page * PAGE_SIZE + PAGE_SIZE - 1), page as u8 + 1);
+            assert_eq!(view.read(page * PAGE_SIZE), page as u8 + 1);
+            assert_eq!(view.read(page * PAGE_SIZE + PAGE_SIZE - 1), page as u8 + 1);
         }
 
         map.cpu_page(1)?[PAGE_SIZE - 1] = 9;
-        assert_eq!(seen.read(2 * PAGE_SIZE - 1), 9);
-        seen.fill(4);
+        assert_eq!(view.read(2 * PAGE_SIZE - 1), 9);
+        view.fill(4);
         assert!(map.cpu_page(2)?.iter().all(|&byte| byte == 4));
         assert_eq!(map.cpu_page(3).err(), Some(ERANGE));
         assert_eq!(map.cpu_page(usize::MAX).err(), Some(ERANGE));
 
         let list = map.unmap();
-        assert!(ptr::eq(list[1].as_ptr(), at));
+        assert!(ptr::eq(list[1].as_ptr(), address));
         assert!(list.iter().all(|page| page.iter().all(|&byte| byte == 4)));
         Ok(())
     }
 
     #[test]
-    fn h02_vector_of_nothing_is_not_mapped() -> Result {
-        let owner = device(c"rust_phys_vec_h02")?;
+    fn h02_empty_vector_is_not_mapped() -> Result {
+        let owner = device(c"rust_phys_sg_h02")?;
         let empty = VVec::<u32>::with_capacity(8, GFP_KERNEL)?;
-        let at = empty.as_ptr();
+        let address = empty.as_ptr();
 
-        let error = VecMapping::<_, ToDevice>::new(owner.device(), empty, GFP_KERNEL)
+        let error = SgMapping::<_, ToDevice>::new(owner.device(), empty, GFP_KERNEL)
             .err()
             .ok_or(EIO)?;
         assert_eq!(error.error(), EINVAL);
-        assert!(ptr::eq(error.into_memory().as_ptr(), at));
+        assert!(ptr::eq(error.into_memory().as_ptr(), address));
 
-        let error = VecMapping::<_, FromDevice>::new(owner.device(), pages(0)?, GFP_KERNEL)
+        let error = SgMapping::<_, FromDevice>::new(owner.device(), pages(0)?, GFP_KERNEL)
             .err()
             .ok_or(EIO)?;
         assert_eq!(error.error(), EINVAL);
 
-        let error = VecMapping::<_, FromDevice>::new_mmio(owner.device(), &[], GFP_KERNEL);
+        let error = SgMapping::<_, FromDevice>::new_mmio(owner.device(), &[], GFP_KERNEL);
         assert_eq!(error.err(), Some(EINVAL));
         Ok(())
     }
 
     #[test]
-    fn h05_device_without_a_mask_is_given_no_vector() -> Result {
-        let owner = faux::Registration::new(c"rust_phys_vec_h05", None)?;
+    fn h05_vector_needs_a_mask() -> Result {
+        let owner = faux::Registration::new(c"rust_phys_sg_h05", None)?;
         let faux: &faux::Device<Bound> = owner.as_ref();
         let dev: &Device<Bound> = faux.as_ref();
 
-        let map = VecMapping::<_, Bidirectional>::new(dev, counting()?, GFP_KERNEL);
+        let map = SgMapping::<_, Bidirectional>::new(dev, counting()?, GFP_KERNEL);
         let (error, words) = map.err().ok_or(EIO)?.into_parts();
         assert_eq!(error, EINVAL);
         assert_eq!(words[WORDS - 1], WORDS as u32 - 1);
@@ -198,14 +198,14 @@ mod suite {
     }
 
     #[test]
-    fn storage_is_for_its_ranges() -> Result {
+    fn storage_holds_its_ranges() -> Result {
         let owner = device(c"rust_phys_storage")?;
         let dev = owner.device();
 
-        assert!(VecStorage::new(dev, 7, 7, GFP_KERNEL)?.room() >= 7);
-        // One range, but no segment is longer than the device's longest.
-        assert!(VecStorage::new(dev, 1, 1 << 20, GFP_KERNEL)?.room() >= 16);
-        assert!(VecStorage::new(dev, usize::MAX, usize::MAX, GFP_KERNEL).is_err());
+        assert!(SgStorage::new(dev, 7, 7, GFP_KERNEL)?.capacity() >= 7);
+        // One range that is longer than the maximum segment size of the device.
+        assert!(SgStorage::new(dev, 1, 1 << 20, GFP_KERNEL)?.capacity() >= 16);
+        assert!(SgStorage::new(dev, usize::MAX, usize::MAX, GFP_KERNEL).is_err());
         Ok(())
     }
 }
