@@ -1,31 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What mapping costs in Rust: [`kernel::dma::phys`] beside the scatter-gather tables of
+//! Benchmark of mapping in Rust: [`kernel::dma::phys`] compared with the scatter-gather tables of
 //! [`kernel::scatterlist`], for the same device.
 //!
-//! `kernel/dma/phys/benchmark.c` is the same in C, beside the raw DMA API. Both are bound through
-//! `driver_override` alone, to any PCI device, one after the other, and take the same lines:
+//! `kernel/dma/phys/tests/benchmark.c` is the same in C, compared with the raw DMA API. Both are
+//! bound through `driver_override`, to any PCI device, one after the other, and read the same
+//! lines:
 //!
 //! ```text
 //! cd /sys/kernel/debug/rust_dma_phys_benchmark
-//! echo typed_vec ranges=32 layout=scattered loops=20000 > run; cat run
+//! echo typed_sg ranges=32 layout=scattered loops=20000 > run; cat run
 //! ```
 //!
-//! The methods, and what they map:
+//! The methods are:
 //!
-//! - `empty`: nothing. It is what a loop takes itself.
-//! - `typed_map`: each range by itself, as a [`Mapping`] of a [`KVec`] of `size` bytes.
-//! - `typed_vec`: all of them, as a [`VecMapping`] of a list of [`PageBytes`]; `size` is that of a
-//!   page. Room for the segments is allocated each time.
-//! - `sgtable`: the same number of bytes, as an [`SGTable`]. It owns a [`VVec`], whose pages are
-//!   where `vmalloc()` finds them; where the layout is not the one that is asked for, it cannot be
-//!   measured. The table is allocated and filled each time. It is given its memory by a lock and an
-//!   [`Option`], as it gives none back, and cannot be synced.
-//! - `typed_vvec`: the same [`VVec`], as a [`VecMapping`].
+//! - `empty`: nothing is mapped. This is the cost of the loop.
+//! - `typed_map`: each range is a [`Mapping`] of a [`KVec`] of `size` bytes.
+//! - `typed_sg`: all ranges are one [`SgMapping`] of a list of [`PageBytes`]; `size` must be that
+//!   of a page. The segments are allocated each time.
+//! - `sgtable`: the same number of bytes is an [`SGTable`]. It owns a [`VVec`], whose pages are
+//!   where `vmalloc()` allocates them, in any layout. The table is allocated and filled each time.
+//!   It returns no memory, so the memory passes through a lock and an [`Option`]. It cannot be
+//!   synced.
+//! - `typed_svec`: the same [`VVec`] is an [`SgMapping`].
 //!
-//! What the C one has beyond that is refused: other memory than `memory=cpu`, several CPUs, as
-//! there are no threads in Rust, and the counter of cycles. Nor can preemption be disabled here: on
-//! a CPU that has nothing else to do that is no difference.
+//! Other parameters of the benchmark in C are refused: memory other than `memory=cpu`, and several
+//! CPUs. Cycles are not counted, and preemption is not disabled, which makes no difference on an
+//! idle CPU.
 
 use core::{
     hint::black_box,
@@ -54,8 +55,8 @@ use kernel::{
             Mapping,
             PageBytes,
             Route,
-            ToDevice,
-            VecMapping, //
+            SgMapping,
+            ToDevice, //
         },
         DataDirection,
         Device as _,
@@ -85,53 +86,53 @@ use kernel::{
     uaccess::UserSliceReader, //
 };
 
-/// What is mapped, and how.
+/// How memory is mapped.
 #[derive(Clone, Copy, PartialEq)]
 enum Method {
     Empty,
     SgTable,
     TypedMap,
-    TypedVec,
-    TypedVVec,
+    TypedSg,
+    TypedSvec,
 }
 
 const METHODS: [(&str, Method); 5] = [
     ("empty", Method::Empty),
     ("sgtable", Method::SgTable),
     ("typed_map", Method::TypedMap),
-    ("typed_vec", Method::TypedVec),
-    ("typed_vvec", Method::TypedVVec),
+    ("typed_sg", Method::TypedSg),
+    ("typed_svec", Method::TypedSvec),
 ];
 const LAYOUTS: [(&str, bool); 2] = [("contiguous", false), ("scattered", true)];
 const DIRECTIONS: [(&str, DataDirection); 3] = [
-    ("to", DataDirection::ToDevice),
-    ("from", DataDirection::FromDevice),
-    ("both", DataDirection::Bidirectional),
+    ("to-device", DataDirection::ToDevice),
+    ("from-device", DataDirection::FromDevice),
+    ("bidirectional", DataDirection::Bidirectional),
 ];
 
-/// The value of a word.
+/// Returns the value of `word`.
 fn value_of<T: Copy>(words: &[(&str, T)], word: &str) -> Result<T> {
     let found = words.iter().find(|(name, _)| *name == word);
     found.map(|(_, value)| *value).ok_or(EINVAL)
 }
 
-/// The word for a value.
+/// Returns the word for `value`.
 fn word_for<'a, T: PartialEq>(words: &[(&'a str, T)], value: T) -> &'a str {
-    let found = words.iter().find(|(_, its)| *its == value);
+    let found = words.iter().find(|(_, candidate)| *candidate == value);
     found.map_or("", |(name, _)| name)
 }
 
-fn number(word: &str, least: usize, most: usize) -> Result<usize> {
+fn number(word: &str, min: usize, max: usize) -> Result<usize> {
     let number = word.parse().map_err(|_| EINVAL)?;
 
-    if (least..=most).contains(&number) {
+    if (min..=max).contains(&number) {
         Ok(number)
     } else {
         Err(EINVAL)
     }
 }
 
-/// Ranges of memory.
+/// Number, size and layout of the ranges.
 #[derive(Clone, Copy, PartialEq)]
 struct Shape {
     ranges: usize,
@@ -139,7 +140,7 @@ struct Shape {
     scattered: bool,
 }
 
-/// What a line asks for.
+/// The parameters of a run.
 #[derive(Clone, Copy)]
 struct Order {
     method: Method,
@@ -195,7 +196,7 @@ impl FromStr for Order {
     }
 }
 
-/// What came of it.
+/// The results of a run.
 struct Outcome {
     order: Order,
     ns: i64,
@@ -203,13 +204,13 @@ struct Outcome {
     route: Route,
 }
 
-/// Memory of some shape, kept for the next run of that shape.
-struct Kept<M>(Option<(Shape, M)>);
+/// Memory of a shape, cached for the next run of the same shape.
+struct Cached<M>(Option<(Shape, M)>);
 
-impl<M> Kept<M> {
+impl<M> Cached<M> {
     fn take(&mut self, shape: Shape, make: impl FnOnce() -> Result<M>) -> Result<M> {
         match self.0.take() {
-            Some((its, memory)) if its == shape => Ok(memory),
+            Some((cached, memory)) if cached == shape => Ok(memory),
             _ => make(),
         }
     }
@@ -219,14 +220,14 @@ impl<M> Kept<M> {
     }
 }
 
-/// Bytes among which a row is looked for.
-const MOST_SEARCHED: usize = 32 << 20;
+/// Maximum memory to allocate in a search for contiguous ranges, in bytes.
+const MAX_SEARCHED: usize = 32 << 20;
 
-/// Ranges of memory that lie as `shape` says, in the order of their addresses.
+/// Allocates ranges with the layout of `shape`, in ascending order.
 ///
 /// # Errors
 ///
-/// [`ENOMEM`] where there are none.
+/// [`ENOMEM`] if none are found.
 fn find<M: Deref<Target = [u8]>>(
     shape: Shape,
     make: impl Fn() -> Result<M, kernel::alloc::AllocError>,
@@ -235,9 +236,9 @@ fn find<M: Deref<Target = [u8]>>(
     let follows = |one: &M, next: &M| addr(next) == addr(one) + shape.size;
     let mut all = KVec::new();
 
-    // Of twice as many each second one will do. For a row it may take more: the first pages to be
-    // had are those that are left over.
-    while all.is_empty() || all.len() * shape.size < MOST_SEARCHED {
+    // For scattered ranges, every second one of twice as many suffices. For contiguous ones it may
+    // take more: a fragmented allocator returns single pages first.
+    while all.is_empty() || all.len() * shape.size < MAX_SEARCHED {
         for _ in 0..2 * shape.ranges {
             all.push(make()?, GFP_KERNEL)?;
         }
@@ -253,15 +254,15 @@ fn find<M: Deref<Target = [u8]>>(
         if shape.scattered {
             let mut end = 0;
             all.retain(|one| {
-                let apart = addr(one) != end;
-                if apart {
+                let separate = addr(one) != end;
+                if separate {
                     end = addr(one) + shape.size;
                 }
-                apart
+                separate
             });
         } else {
-            let row = |some: &[M]| some.windows(2).all(|two| follows(&two[0], &two[1]));
-            let Some(found) = all.windows(shape.ranges).position(row) else {
+            let contiguous = |some: &[M]| some.windows(2).all(|two| follows(&two[0], &two[1]));
+            let Some(found) = all.windows(shape.ranges).position(contiguous) else {
                 continue;
             };
             first = found;
@@ -290,43 +291,44 @@ fn pages(shape: Shape) -> Result<KVec<PageBytes>> {
 fn vvec(shape: Shape) -> Result<VVec<u8>> {
     let bytes = shape.ranges * shape.size;
 
-    // A part of a page would be mapped as all of it.
+    // The SGTable maps whole pages.
     if bytes % PAGE_SIZE != 0 {
         return Err(EOPNOTSUPP);
     }
     Ok(VVec::from_elem(0, bytes, GFP_KERNEL)?)
 }
 
-/// Calls `one` so many times, with the memory that it gave back the last time.
+/// Calls `run` `loops` times, each time with the memory that it has returned. Returns the memory
+/// and the time in nanoseconds.
 #[inline(always)]
-fn measure<M>(loops: usize, mut memory: M, one: impl Fn(M) -> Result<M>) -> Result<(M, i64)> {
-    // For what is done once.
-    memory = one(memory)?;
+fn measure<M>(loops: usize, mut memory: M, run: impl Fn(M) -> Result<M>) -> Result<(M, i64)> {
+    // Warm up.
+    memory = run(memory)?;
 
     let start = Instant::<Monotonic>::now();
     for _ in 0..loops {
-        memory = one(memory)?;
+        memory = run(memory)?;
         black_box(());
     }
     Ok((memory, start.elapsed().as_nanos()))
 }
 
-/// Memory that is lent to an [`SGTable`], and comes back when that is dropped.
-struct Lent {
+/// Memory that an [`SGTable`] owns, and that is returned to `owner` when the table is dropped.
+struct Returned {
     memory: Option<VVec<u8>>,
-    home: Arc<Mutex<Option<VVec<u8>>>>,
+    owner: Arc<Mutex<Option<VVec<u8>>>>,
 }
 
-impl Lent {
-    fn new(home: &Arc<Mutex<Option<VVec<u8>>>>) -> Self {
+impl Returned {
+    fn new(owner: &Arc<Mutex<Option<VVec<u8>>>>) -> Self {
         Self {
-            memory: home.lock().take(),
-            home: home.clone(),
+            memory: owner.lock().take(),
+            owner: owner.clone(),
         }
     }
 }
 
-impl AsPageIter for Lent {
+impl AsPageIter for Returned {
     type Iter<'a> = VmallocPageIter<'a>;
 
     fn page_iter(&mut self) -> VmallocPageIter<'_> {
@@ -334,13 +336,13 @@ impl AsPageIter for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for Returned {
     fn drop(&mut self) {
-        *self.home.lock() = self.memory.take();
+        *self.owner.lock() = self.memory.take();
     }
 }
 
-/// One page, on each of the two ways.
+/// A page that stays mapped during a run.
 enum Live<'bound> {
     Typed {
         _map: Mapping<'bound, Cpu<PageBytes>, ToDevice>,
@@ -366,20 +368,20 @@ impl<'bound> Live<'bound> {
     }
 }
 
-/// The memory of all methods.
+/// The memory of all methods, and the results of the last run.
 struct Bench {
-    buffers: Kept<KVec<KVec<u8>>>,
-    pages: Kept<KVec<PageBytes>>,
-    vvec: Kept<VVec<u8>>,
+    buffers: Cached<KVec<KVec<u8>>>,
+    pages: Cached<KVec<PageBytes>>,
+    vvec: Cached<VVec<u8>>,
     outcome: Option<Outcome>,
 }
 
 impl Bench {
     fn new() -> Self {
         Self {
-            buffers: Kept(None),
-            pages: Kept(None),
-            vvec: Kept(None),
+            buffers: Cached(None),
+            pages: Cached(None),
+            vvec: Cached(None),
             outcome: None,
         }
     }
@@ -412,8 +414,8 @@ impl Bench {
             Method::SgTable => self.sgtable(dev, order)?,
             Method::TypedMap if order.shape.ranges == 1 => self.typed_map_one::<D>(dev, order)?,
             Method::TypedMap => self.typed_map::<D>(dev, order)?,
-            Method::TypedVec => self.typed_vec::<D>(dev, order)?,
-            Method::TypedVVec => self.typed_vvec::<D>(dev, order)?,
+            Method::TypedSg => self.typed_sg::<D>(dev, order)?,
+            Method::TypedSvec => self.typed_svec::<D>(dev, order)?,
         };
 
         Ok(Outcome {
@@ -474,18 +476,18 @@ impl Bench {
         Ok((ns, order.shape.ranges))
     }
 
-    fn typed_vec<D: Direction>(
+    fn typed_sg<D: Direction>(
         &mut self,
         dev: &Device<Bound>,
         order: &Order,
     ) -> Result<(i64, usize)> {
         let pages = self.pages.take(order.shape, || pages(order.shape))?;
 
-        let map = VecMapping::<Cpu<_>, D>::new(dev, pages, GFP_KERNEL)?;
+        let map = SgMapping::<Cpu<_>, D>::new(dev, pages, GFP_KERNEL)?;
         let segments = map.segments().len();
 
         let (pages, ns) = measure(order.loops, map.unmap(), |pages| {
-            let mut map = VecMapping::<Cpu<_>, D>::new(dev, pages, GFP_KERNEL)?;
+            let mut map = SgMapping::<Cpu<_>, D>::new(dev, pages, GFP_KERNEL)?;
 
             if order.sync {
                 for index in 0..order.shape.ranges {
@@ -499,18 +501,18 @@ impl Bench {
         Ok((ns, segments))
     }
 
-    fn typed_vvec<D: Direction>(
+    fn typed_svec<D: Direction>(
         &mut self,
         dev: &Device<Bound>,
         order: &Order,
     ) -> Result<(i64, usize)> {
         let memory = self.vvec.take(order.shape, || vvec(order.shape))?;
 
-        let map = VecMapping::<Cpu<_>, D>::new(dev, memory, GFP_KERNEL)?;
+        let map = SgMapping::<Cpu<_>, D>::new(dev, memory, GFP_KERNEL)?;
         let segments = map.segments().len();
 
         let (memory, ns) = measure(order.loops, map.unmap(), |memory| {
-            let mut map = VecMapping::<Cpu<_>, D>::new(dev, memory, GFP_KERNEL)?;
+            let mut map = SgMapping::<Cpu<_>, D>::new(dev, memory, GFP_KERNEL)?;
 
             if order.sync {
                 drop(map.cpu()?);
@@ -527,19 +529,19 @@ impl Bench {
             return Err(EOPNOTSUPP);
         }
         let memory = self.vvec.take(order.shape, || vvec(order.shape))?;
-        let home = Arc::pin_init(new_mutex!(Some(memory)), GFP_KERNEL)?;
+        let owner = Arc::pin_init(new_mutex!(Some(memory)), GFP_KERNEL)?;
 
-        let table = SGTable::new(dev, Lent::new(&home), order.direction, GFP_KERNEL);
+        let table = SGTable::new(dev, Returned::new(&owner), order.direction, GFP_KERNEL);
         let segments = KBox::pin_init(table, GFP_KERNEL)?.iter().count();
 
         let ((), ns) = measure(order.loops, (), |()| {
             pin_init::stack_try_pin_init!(
-                let table = SGTable::new(dev, Lent::new(&home), order.direction, GFP_KERNEL)
+                let table = SGTable::new(dev, Returned::new(&owner), order.direction, GFP_KERNEL)
             );
             table.map(|_| ())
         })?;
 
-        let memory = home.lock().take().ok_or(EINVAL)?;
+        let memory = owner.lock().take().ok_or(EINVAL)?;
         self.vvec.put(order.shape, memory);
         Ok((ns, segments))
     }
@@ -562,8 +564,8 @@ impl Reader for Run {
         let order = core::str::from_utf8(line).map_err(|_| EINVAL)?.parse()?;
 
         let dev: &Device = self.pdev.as_ref();
-        // SAFETY: The file is part of the driver's data, and with that is removed before the device
-        // is unbound. Its removal waits for a write to end.
+        // SAFETY: The file is part of the driver data, which is dropped before the device is
+        // unbound. Removing the file waits for a write to end.
         let dev = unsafe { dev.as_bound() };
         self.bench.lock().run(dev, &order)
     }
@@ -610,7 +612,7 @@ struct Benchmark {
     _dir: Dir,
 }
 
-// There is no device that it is for: `driver_override` binds it to any.
+// No device matches: `driver_override` binds the driver to any.
 kernel::pci_device_table!(PCI_TABLE, <Benchmark as pci::Driver>::IdInfo, []);
 
 impl pci::Driver for Benchmark {
@@ -625,10 +627,10 @@ impl pci::Driver for Benchmark {
     ) -> impl PinInit<Self, Error> + 'bound {
         pin_init::pin_init_scope(move || {
             pdev.enable_device_mem()?;
-            // SAFETY: The device is being probed: nothing of it is allocated or mapped yet.
+            // SAFETY: The device is being probed, and nothing is mapped or allocated for it.
             unsafe {
                 pdev.dma_set_mask_and_coherent(DmaMask::new::<64>())?;
-                // No method splits what another one does not.
+                // So that no method splits ranges.
                 pdev.dma_set_max_seg_size(u32::MAX);
             }
 

@@ -3,18 +3,18 @@
 //! NVMe on typed physical-address mapping, in Rust: a block driver.
 //!
 //! Each namespace of a controller is a disk, `/dev/rnvme<controller>n<namespace>`. Requests are
-//! mapped by [`kernel::dma::phys`] and described to the controller by PRP entries or SGL
-//! descriptors, straight from the segments. `samples/dma-phys/nvme_phys` is the same in C: the same
-//! steps in the same order.
+//! mapped with [`kernel::dma::phys`]. PRP entries or SGL descriptors are written from the segments.
+//! `samples/dma-phys/nvme_phys` is the same driver in C, with the same steps in the same order.
 //!
-//! To make this driver probe, QEMU must be run with `-device nvme`, for instance:
+//! QEMU provides a device with `-device nvme`, for example:
 //!
 //! ```text
 //! -drive if=none,id=disk,format=raw,file=disk.img -device nvme,serial=a,drive=disk,cmb_size_mb=16
 //! ```
 //!
-//! This room: the PCI driver, which brings a controller up and down. The others: `life`, `cmb`,
-//! `block`, `ioctl`, `controller`, `queue` and `data`, each of which uses what follows it here.
+//! This file is the PCI driver, which sets a controller up and tears it down. The modules are
+//! `recovery`, `cmb`, `block`, `ioctl`, `controller`, `queue` and `data`; each uses those that
+//! follow it in this list.
 
 use kernel::{
     block::mq::TagSet,
@@ -53,16 +53,16 @@ mod controller;
 mod data;
 #[path = "rust_nvme_phys/ioctl.rs"]
 mod ioctl;
-#[path = "rust_nvme_phys/life.rs"]
-mod life;
 #[path = "rust_nvme_phys/queue.rs"]
 mod queue;
+#[path = "rust_nvme_phys/recovery.rs"]
+mod recovery;
 #[path = "rust_nvme_phys/regs.rs"]
 mod regs;
 
 use cmb::{
     Cmb,
-    Lending, //
+    SharedCmb, //
 };
 use controller::{
     Admin,
@@ -71,17 +71,17 @@ use controller::{
     Event,
     Info, //
 };
-use life::Controller;
 use queue::{
     Handler,
     Queue,
-    Shape, //
+    QueueConfig, //
 };
+use recovery::Controller;
 use regs::Regs;
 
 const NAME: &CStr = <NvmeModule as kernel::ModuleMetadata>::NAME;
 
-/// The block layer's limit.
+/// Limit of the block layer.
 const MAX_TAGS: u32 = 10240;
 
 kernel::sync::global_lock! {
@@ -89,7 +89,7 @@ kernel::sync::global_lock! {
     unsafe(uninit) static INDICES: Mutex<KVec<u32>> = KVec::new();
 }
 
-/// A number for a controller, the lowest that is free.
+/// The number of a controller, the lowest one that is free.
 struct Index(u32);
 
 impl Index {
@@ -108,7 +108,7 @@ impl Drop for Index {
 
         taken.retain(|index| *index != self.0);
         if taken.is_empty() {
-            // Nothing frees a static when the module goes.
+            // A static is not dropped when the module is unloaded.
             *taken = KVec::new();
         }
     }
@@ -118,11 +118,11 @@ fn msix() -> pci::IrqTypes {
     pci::IrqTypes::default().with(pci::IrqType::MsiX)
 }
 
-/// The handlers of a controller's interrupts, and its vectors.
+/// Interrupt handlers and vectors of a controller.
 struct Interrupts<'bound> {
     _io: KVec<Pin<KBox<irq::Registration<'bound, Handler<'bound>>>>>,
     _admin: Pin<KBox<irq::Registration<'bound, AdminHandler>>>,
-    // Dropped last: the handlers borrow from it.
+    // Dropped last: the handlers borrow it.
     _vectors: Pin<KBox<pci::IrqVectorRegistration<'bound>>>,
 }
 
@@ -156,8 +156,8 @@ impl<'bound> Interrupts<'bound> {
     ) -> Result<Pin<KBox<irq::Registration<'bound, T>>>> {
         let vectors: *const pci::IrqVectorRegistration<'bound> = &**vectors;
 
-        // SAFETY: Registrations are kept beside the vectors, which are boxed: dropped before these
-        // are, here and by the driver's data, and so when the device is unbound.
+        // SAFETY: Registrations are stored next to the vectors, which are boxed, and dropped before
+        // them. Both are part of the driver data, which is dropped when the device is unbound.
         let registration = unsafe {
             irq::Registration::new(
                 (*vectors).index(index)?.into(),
@@ -170,7 +170,7 @@ impl<'bound> Interrupts<'bound> {
     }
 }
 
-/// The disks of a controller; dropping it removes them.
+/// The disks of a controller. Dropping it removes them.
 struct Disks<'bound>(Arc<Controller<'bound>>);
 
 impl Drop for Disks<'_> {
@@ -179,47 +179,47 @@ impl Drop for Disks<'_> {
     }
 }
 
-/// The time in which a controller works; dropping it stops the controller.
+/// A controller that runs. Dropping it disables the controller.
 struct Running<'bound>(Arc<Controller<'bound>>);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.bring_down();
+        self.0.tear_down();
     }
 }
 
-/// All that belongs to a bound device, in the order in which it is taken down: no disks, so that no
-/// request is under way or comes; no range of the CMB mapped; the controller stopped; its
-/// interrupts, and its memory freed.
+/// The driver data of a bound device. It is dropped in the order of the fields: first the disks are
+/// removed, which completes all requests; then the CMB is unregistered; then the controller is
+/// disabled, and its interrupts and memory are freed.
 struct Binding<'bound> {
     disks: Disks<'bound>,
-    _lending: Option<Lending<'bound>>,
+    _shared_cmb: Option<SharedCmb<'bound>>,
     _running: Running<'bound>,
     _interrupts: Interrupts<'bound>,
     _index: Index,
 }
 
-/// What is known of a controller before it has its queues.
-struct Start<'bound> {
+/// A controller with its admin queue only.
+struct Setup<'bound> {
     pdev: &'bound pci::Device<Bound>,
     admin: Admin<'bound>,
     event: Arc<Event>,
     info: Info,
-    /// I/O queues that it can have.
+    /// Number of I/O queues that the controller grants.
     queues: u16,
 }
 
-impl<'bound> Start<'bound> {
-    /// Brings up the admin queue.
+impl<'bound> Setup<'bound> {
+    /// Sets up the admin queue.
     fn new(pdev: &'bound pci::Device<Bound>) -> Result<Self> {
         let bar = Arc::new(pdev.iomap_region_sized(0, NAME)?, GFP_KERNEL)?;
         let event = Arc::pin_init(Event::new(), GFP_KERNEL)?;
         let mut admin = Admin::new(pdev, bar.clone(), event.clone())?;
-        let want = most_queues(&bar, &admin.caps)?;
+        let want = max_queues(&bar, &admin.caps)?;
 
-        // For now: how many are needed, and how they are spread, is known after this.
+        // Only the admin queue: the number of I/O queues is not known yet.
         let vectors = pdev.alloc_irq_vectors(1, 1, msix())?;
-        // SAFETY: It is dropped at the end of this function, before the vectors are.
+        // SAFETY: The registration is dropped at the end of this function, before the vectors.
         let handler = unsafe {
             irq::Registration::new(
                 vectors.index(0)?.into(),
@@ -233,7 +233,7 @@ impl<'bound> Start<'bound> {
         admin.disable()?;
         admin.enable()?;
         let info = admin.identify_controller()?;
-        let queues = admin.count_queues(want)?;
+        let queues = admin.set_queue_count(want)?;
 
         Ok(Self {
             pdev,
@@ -248,19 +248,20 @@ impl<'bound> Start<'bound> {
         self.pdev.as_ref()
     }
 
-    /// What the I/O queues are like.
-    fn shape(&self) -> Shape {
+    /// Returns the configuration of the I/O queues.
+    fn queue_config(&self) -> QueueConfig {
         let depth = module_parameters::depth.value();
         let sgl = self.info.sgl && module_parameters::sgl.value();
-        // PRP entries are whole pages: a bounce slot must not shift them.
+        // With PRP entries a bounce buffer must keep the offset in the page.
         let mask = match sgl {
             true => 0,
             false => self.admin.caps.page_size() as u32 - 1,
         };
 
-        // SAFETY: The device is being probed, and nothing is mapped for it now.
+        // SAFETY: The device is being probed, and nothing is mapped or allocated for it
+        // concurrently.
         unsafe { set_min_align_mask(self.dev(), mask) };
-        Shape {
+        QueueConfig {
             depth: depth
                 .min(self.admin.caps.max_depth())
                 .clamp(2, MAX_TAGS + 1),
@@ -269,30 +270,30 @@ impl<'bound> Start<'bound> {
         }
     }
 
-    /// Brings up everything else.
+    /// Sets up everything else.
     fn finish(self) -> Result<Binding<'bound>> {
-        let shape = self.shape();
+        let config = self.queue_config();
         let pdev = self.pdev;
         let bar = self.admin.bar.clone();
         let index = Index::new()?;
 
-        // The first one is the admin queue's, the others follow the CPUs.
+        // The first one is for the admin queue, the others are spread over the CPUs.
         let vectors = pdev.alloc_irq_vectors_spread(1, 1 + u32::from(self.queues), msix(), 1)?;
         let vectors = KBox::pin(vectors, GFP_KERNEL)?;
         let count = u16::try_from(vectors.len())?;
-        let has_own = count > 1;
+        let has_io_vectors = count > 1;
         let queues = self.queues.min(count - 1).max(1);
 
         let mut io = KVec::with_capacity(queues.into(), GFP_KERNEL)?;
         for id in 1..=queues {
-            let queue = Queue::new(self.dev(), bar.clone(), &self.admin.caps, id, shape)?;
+            let queue = Queue::new(self.dev(), bar.clone(), &self.admin.caps, id, config)?;
             io.push(queue, GFP_KERNEL)?;
         }
-        let tags = if has_own {
-            let tags = TagSet::for_vectors(&vectors, 1, queues.into(), shape.tags());
+        let tags = if has_io_vectors {
+            let tags = TagSet::for_vectors(&vectors, 1, queues.into(), config.tags());
             Arc::pin_init(tags, GFP_KERNEL)?
         } else {
-            let tags = TagSet::with_timeout(queues.into(), shape.tags());
+            let tags = TagSet::with_timeout(queues.into(), config.tags());
             Arc::pin_init(tags, GFP_KERNEL)?
         };
 
@@ -301,14 +302,14 @@ impl<'bound> Start<'bound> {
         let ctrl = Controller::new(self.admin, index.0, self.info, cmb, io, count, tags)?;
         let running = Running(ctrl.clone());
 
-        ctrl.with_life(|life| ctrl.create_queues(life))?;
-        let lending = cmb.and_then(|cmb| Lending::new(pdev, bar, cmb));
+        ctrl.with_state(|state| ctrl.create_queues(state))?;
+        let shared_cmb = cmb.and_then(|cmb| SharedCmb::new(pdev, bar, cmb));
         let disks = Disks(ctrl.clone());
-        block::add_disks(&ctrl, &shape)?;
+        block::add_disks(&ctrl, &config)?;
 
         Ok(Binding {
             disks,
-            _lending: lending,
+            _shared_cmb: shared_cmb,
             _running: running,
             _interrupts: interrupts,
             _index: index,
@@ -316,16 +317,16 @@ impl<'bound> Start<'bound> {
     }
 }
 
-/// One queue for each CPU, if there are doorbells for them.
-fn most_queues(bar: &Regs<'_>, caps: &Caps) -> Result<u16> {
+/// Returns the number of I/O queues: one for each CPU if there are doorbells for them.
+fn max_queues(bar: &Regs<'_>, caps: &Caps) -> Result<u16> {
     let pair = 8usize << caps.doorbell_stride();
     let pairs = bar.size().saturating_sub(regs::END) / pair;
 
     if pairs < 2 {
         return Err(ENODEV);
     }
-    let most = (pairs - 1).min(nr_cpu_ids() as usize);
-    Ok(u16::try_from(most).unwrap_or(u16::MAX))
+    let max = (pairs - 1).min(nr_cpu_ids() as usize);
+    Ok(u16::try_from(max).unwrap_or(u16::MAX))
 }
 
 struct NvmeDriver;
@@ -333,7 +334,7 @@ struct NvmeDriver;
 kernel::pci_device_table!(
     PCI_TABLE,
     <NvmeDriver as pci::Driver>::IdInfo,
-    // QEMU's.
+    // QEMU
     [(pci::DeviceId::from_id(pci::Vendor::REDHAT, 0x10), ())]
 );
 
@@ -350,19 +351,19 @@ impl pci::Driver for NvmeDriver {
         pin_init::pin_init_scope(move || {
             pdev.enable_device_mem()?;
             pdev.set_master();
-            // SAFETY: The device is being probed: nothing of it is allocated or mapped yet.
+            // SAFETY: The device is being probed, and nothing is mapped or allocated for it.
             unsafe {
                 pdev.dma_set_mask_and_coherent(DmaMask::new::<64>())?;
-                // A PRP list or an SGL descriptor takes any segment.
+                // A PRP list or an SGL descriptor describes a segment of any size.
                 pdev.dma_set_max_seg_size(u32::MAX);
             }
 
-            Ok(Start::new(pdev)?.finish())
+            Ok(Setup::new(pdev)?.finish())
         })
     }
 
-    /// The disks go first, while all else is there. That goes when `this` is dropped; the pages of
-    /// the CMB are taken back after that.
+    /// Removes the disks. Dropping `this` frees everything else; the pages of the CMB are removed
+    /// after that.
     fn unbind<'bound>(_pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Binding<'bound>>) {
         this.disks.0.remove_disks();
     }
@@ -394,7 +395,7 @@ struct NvmeModule {
 
 impl InPlaceModule for NvmeModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        // SAFETY: A module is initialised once, and its driver does not exist yet.
+        // SAFETY: A module is initialised once, and its driver is not registered yet.
         unsafe { INDICES.init() };
 
         try_pin_init!(Self {
@@ -412,11 +413,11 @@ module! {
     params: {
         sgl: bool {
             default: true,
-            description: "use SGL descriptors where the controller has them (else PRP lists alone)",
+            description: "use SGL descriptors if the controller supports them, else PRP lists only",
         },
         depth: u32 {
             default: 1024,
-            description: "entries in each I/O queue, at most what the controller takes",
+            description: "entries in each I/O queue, limited by the controller",
         },
     },
 }

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The controller memory buffer (CMB) [3.1.11, 3.1.12, 3.1.19, 4.7], lent to other
- * devices: as ranges to drivers that ask for them, and as pages to programs that
- * map /sys/bus/pci/devices/<device>/p2pmem/allocate.
+ * The controller memory buffer (CMB) [3.1.11, 3.1.12, 3.1.19, 4.7], shared with
+ * other devices: as ranges for drivers, and as pages for programs that map
+ * /sys/bus/pci/devices/<device>/p2pmem/allocate.
  */
 #include <linux/device/devres.h>
-#include <linux/dma-phys.h>
+#include <linux/dma-phys-peer.h>
 #include <linux/io-64-nonatomic-hi-lo.h>
 #include <linux/pci-p2pdma.h>
 
 #include "nvme_phys.h"
 
 /*
- * A peer lends a whole BAR. So the CMB is lent only where it fills one: others
- * have no business with registers that share a BAR with it.
+ * A peer shares a whole BAR. So the CMB is shared only if it fills its BAR: no
+ * other device may access registers.
  */
-static bool find(struct nvme_phys *ctrl)
+static bool nvme_phys_find_cmb(struct nvme_phys *ctrl)
 {
 	u32 size = readl(ctrl->regs + NVME_REG_CMBSZ);
 	u32 loc = readl(ctrl->regs + NVME_REG_CMBLOC);
@@ -35,27 +35,25 @@ static bool find(struct nvme_phys *ctrl)
 	return ctrl->cmb_size && bytes >= ctrl->cmb_size;
 }
 
-static bool has_control(const struct nvme_phys *ctrl)
+static bool nvme_phys_has_cmbmsc(const struct nvme_phys *ctrl)
 {
 	return NVME_CAP_CMBS(ctrl->cap);
 }
 
 /**
- * nvme_phys_enable_cmb() - have a controller know its own CMB
- * @ctrl: the controller, which has lost that when it lost its power
- *
- * By the bus address of the BAR.
+ * nvme_phys_enable_cmb() - set the bus address of the CMB in its controller
+ * @ctrl: the controller, which has lost the address if it was reset
  */
 void nvme_phys_enable_cmb(struct nvme_phys *ctrl)
 {
-	if (has_control(ctrl) && ctrl->cmb_size)
+	if (nvme_phys_has_cmbmsc(ctrl) && ctrl->cmb_size)
 		hi_lo_writeq(pci_bus_address(ctrl->pdev, ctrl->cmb_bar) |
 			     NVME_CMBMSC_CRE | NVME_CMBMSC_CMSE,
 			     ctrl->regs + NVME_REG_CMBMSC);
 }
 
-/* Pages are an extra: not every BAR can have them. */
-static int lend(struct nvme_phys *ctrl)
+/* A CMB without pages is shared with drivers only. */
+static int nvme_phys_register_cmb(struct nvme_phys *ctrl)
 {
 	struct pci_dev *pdev = ctrl->pdev;
 	int err;
@@ -67,54 +65,82 @@ static int lend(struct nvme_phys *ctrl)
 
 	err = pci_p2pdma_add_resource(pdev, ctrl->cmb_bar, 0, 0);
 	if (err)
-		dev_warn(&pdev->dev, "CMB has no pages: %d\n", err);
+		dev_warn(&pdev->dev, "no pages for the CMB: %d\n", err);
 	else
 		pci_p2pmem_publish(pdev, true);
 	return 0;
 }
 
 /**
- * nvme_phys_lend_cmb() - lend the CMB, where there is one
+ * nvme_phys_share_cmb() - share the CMB, if there is one
  * @ctrl: the controller
  *
- * Not every controller has one, and none is needed: no failure here.
+ * A CMB is optional, and so is sharing it: failures are only logged.
  */
-void nvme_phys_lend_cmb(struct nvme_phys *ctrl)
+void nvme_phys_share_cmb(struct nvme_phys *ctrl)
 {
 	struct device *dev = &ctrl->pdev->dev;
 	int err;
 
-	/* Since 1.4 the registers read as 0 until asked for. */
-	if (has_control(ctrl))
+	/* Since version 1.4 CMBSZ and CMBLOC read as 0 until CRE is set. */
+	if (nvme_phys_has_cmbmsc(ctrl))
 		hi_lo_writeq(NVME_CMBMSC_CRE, ctrl->regs + NVME_REG_CMBMSC);
-	if (!find(ctrl)) {
+	if (!nvme_phys_find_cmb(ctrl)) {
 		ctrl->cmb_size = 0;
 		return;
 	}
 
 	nvme_phys_enable_cmb(ctrl);
 	ctrl->cmb_group = devres_open_group(dev, NULL, GFP_KERNEL);
-	err = ctrl->cmb_group ? lend(ctrl) : -ENOMEM;
+	err = ctrl->cmb_group ? nvme_phys_register_cmb(ctrl) : -ENOMEM;
 	if (ctrl->cmb_group)
 		devres_close_group(dev, ctrl->cmb_group);
 	if (err) {
-		dev_warn(dev, "CMB is not lent: %d\n", err);
-		nvme_phys_take_back_cmb(ctrl);
+		dev_warn(dev, "CMB is not shared: %d\n", err);
+		nvme_phys_unshare_cmb(ctrl);
 	}
 }
 
 /**
- * nvme_phys_take_back_cmb() - take the CMB back
- * @ctrl: the controller, which still answers those who use the CMB, or is gone
+ * nvme_phys_suspend_cmb() - revoke the clients of the CMB before a reset
+ * @ctrl: the controller
  *
- * Waits until the last map of it, and the last use of its pages, is gone.
+ * New maps fail until nvme_phys_resume_cmb(). Programs keep their pages: those
+ * cannot be revoked without removing them.
  */
-void nvme_phys_take_back_cmb(struct nvme_phys *ctrl)
+void nvme_phys_suspend_cmb(struct nvme_phys *ctrl)
+{
+	int err = 0;
+
+	if (ctrl->cmb_size)
+		err = dma_phys_peer_suspend(ctrl->pdev, ctrl->cmb_bar,
+					    NVME_PHYS_DRAIN_MS);
+	if (err)
+		dev_warn(&ctrl->pdev->dev, "CMB is still mapped: %d\n", err);
+}
+
+/**
+ * nvme_phys_resume_cmb() - the reverse of nvme_phys_suspend_cmb()
+ * @ctrl: the controller, which runs
+ */
+void nvme_phys_resume_cmb(struct nvme_phys *ctrl)
+{
+	if (ctrl->cmb_size)
+		dma_phys_peer_resume(ctrl->pdev, ctrl->cmb_bar);
+}
+
+/**
+ * nvme_phys_unshare_cmb() - unregister the CMB
+ * @ctrl: the controller; it runs, so that the CMB can be accessed, or is gone
+ *
+ * Waits until nobody maps the CMB or uses its pages.
+ */
+void nvme_phys_unshare_cmb(struct nvme_phys *ctrl)
 {
 	if (ctrl->cmb_group)
 		devres_release_group(&ctrl->pdev->dev, ctrl->cmb_group);
 	ctrl->cmb_group = NULL;
 	ctrl->cmb_size = 0;
-	if (has_control(ctrl))
+	if (nvme_phys_has_cmbmsc(ctrl))
 		hi_lo_writeq(0, ctrl->regs + NVME_REG_CMBMSC);
 }

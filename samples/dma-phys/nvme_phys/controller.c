@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A controller: registers, and admin commands.
+ * Registers and admin commands of a controller.
  *
- * The rule that keeps memory safe: none is unmapped or freed while the
- * controller may still reach it. A command completes, or the controller is
- * disabled first.
+ * Memory is unmapped or freed only when the controller no longer accesses it:
+ * after the command has completed, or after the controller was disabled.
  */
 #include <linux/cleanup.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
@@ -17,10 +16,10 @@
 /* ---- Reset and enable [3.1, 7.6] ---- */
 
 /**
- * nvme_phys_is_gone() - whether the device does not answer any more
+ * nvme_phys_is_gone() - check whether the device was removed
  * @ctrl: the controller
  *
- * Return: true where its registers read as all ones.
+ * Return: true if its registers read as all ones.
  */
 bool nvme_phys_is_gone(struct nvme_phys *ctrl)
 {
@@ -28,10 +27,11 @@ bool nvme_phys_is_gone(struct nvme_phys *ctrl)
 }
 
 /*
- * Wait until the bits of CSTS in @mask are @want. A fatal status ends every wait
- * but the one for a disabled controller, which is its cure.
+ * Wait until the bits of CSTS in @mask are @want. A fatal status (CFS) ends the
+ * wait, unless it is for bits to clear: disabling recovers the controller.
  */
-static int wait_csts(struct nvme_phys *ctrl, u32 mask, u32 want, u32 ms)
+static int nvme_phys_wait_csts(struct nvme_phys *ctrl, u32 mask, u32 want,
+			       u32 ms)
 {
 	u32 csts;
 	int err;
@@ -48,13 +48,13 @@ static int wait_csts(struct nvme_phys *ctrl, u32 mask, u32 want, u32 ms)
 }
 
 /**
- * nvme_phys_disable() - take the memory away from a controller
+ * nvme_phys_disable() - disable a controller, and its bus mastering
  * @ctrl: the controller
  *
- * Afterwards it reaches no memory, whatever its registers say: it may not master
- * the bus any more.
+ * Afterwards the controller accesses no memory, even if this fails: it is not a
+ * bus master.
  *
- * Return: 0, -ENODEV where it is gone, -ETIMEDOUT where it does not obey.
+ * Return: 0, -ENODEV if it is gone, -ETIMEDOUT if it does not clear RDY.
  */
 int nvme_phys_disable(struct nvme_phys *ctrl)
 {
@@ -63,14 +63,15 @@ int nvme_phys_disable(struct nvme_phys *ctrl)
 
 	ctrl->running = false;
 	if (cc & NVME_CC_ENABLE) {
-		/* EN may fall only after RDY rose; a failed one never rises. */
-		wait_csts(ctrl, NVME_CSTS_RDY, NVME_CSTS_RDY, ctrl->ready_ms);
+		/* EN may be cleared only after RDY is set, or on failure. */
+		nvme_phys_wait_csts(ctrl, NVME_CSTS_RDY, NVME_CSTS_RDY,
+				    ctrl->ready_ms);
 		cc &= ~(NVME_CC_ENABLE | NVME_CC_SHN_MASK);
 		writel(cc, ctrl->regs + NVME_REG_CC);
 	}
-	err = wait_csts(ctrl, NVME_CSTS_RDY, 0, ctrl->ready_ms);
+	err = nvme_phys_wait_csts(ctrl, NVME_CSTS_RDY, 0, ctrl->ready_ms);
 	if (err)
-		dev_err(&ctrl->pdev->dev, "cannot be disabled: %d\n", err);
+		dev_err(&ctrl->pdev->dev, "disable failed: %d\n", err);
 
 	pci_clear_master(ctrl->pdev);
 	if (pci_device_is_present(ctrl->pdev))
@@ -79,10 +80,10 @@ int nvme_phys_disable(struct nvme_phys *ctrl)
 }
 
 /**
- * nvme_phys_read_cap() - read what a controller can do
+ * nvme_phys_read_cap() - read the capabilities of a controller
  * @ctrl: the controller, with its registers mapped
  *
- * Return: 0, -ENODEV where it is gone, -EOPNOTSUPP where it is not for us.
+ * Return: 0, -ENODEV if it is gone, -EOPNOTSUPP if it is not supported.
  */
 int nvme_phys_read_cap(struct nvme_phys *ctrl)
 {
@@ -92,25 +93,25 @@ int nvme_phys_read_cap(struct nvme_phys *ctrl)
 	if (ctrl->cap == U64_MAX)
 		return -ENODEV;
 
-	/* TO counts half seconds; 0 would leave no time at all. */
+	/* TO is in units of 500 ms, and may be 0. */
 	ctrl->ready_ms = (NVME_CAP_TIMEOUT(ctrl->cap) + 1) * 500;
-	ctrl->shutdown_ms = 5000;	/* until it tells another time */
+	ctrl->shutdown_ms = 5000;	/* until RTD3E is known */
 	ctrl->page_size = SZ_4K << NVME_CAP_MPSMIN(ctrl->cap);
 	if (ctrl->page_size > PAGE_SIZE)
-		return dev_err_probe(dev, -EOPNOTSUPP, "wants pages of %u\n",
+		return dev_err_probe(dev, -EOPNOTSUPP, "minimum page size is %u\n",
 				     ctrl->page_size);
 	if (!(NVME_CAP_CSS(ctrl->cap) & NVME_CAP_CSS_NVM))
 		return dev_err_probe(dev, -EOPNOTSUPP, "no NVM command set\n");
-	if (!NVME_CAP_MQES(ctrl->cap))	/* it counts from 0, and 2 are needed */
+	if (!NVME_CAP_MQES(ctrl->cap))	/* 0's based: one entry, need two */
 		return dev_err_probe(dev, -EOPNOTSUPP, "queues too short\n");
 	return 0;
 }
 
 /**
- * nvme_phys_enable() - have a controller take admin commands
+ * nvme_phys_enable() - enable a controller for admin commands
  * @ctrl: the controller, disabled
  *
- * Return: 0, -ENODEV where it is gone, -EIO where it failed, -ETIMEDOUT where it
+ * Return: 0, -ENODEV if it is gone, -EIO on a fatal status, -ETIMEDOUT if it
  * does not become ready.
  */
 int nvme_phys_enable(struct nvme_phys *ctrl)
@@ -128,29 +129,32 @@ int nvme_phys_enable(struct nvme_phys *ctrl)
 	lo_hi_writeq(ctrl->admin.cq_dma, ctrl->regs + NVME_REG_ACQ);
 	writel(cc, ctrl->regs + NVME_REG_CC);
 	writel(cc | NVME_CC_ENABLE, ctrl->regs + NVME_REG_CC);
-	err = wait_csts(ctrl, NVME_CSTS_RDY, NVME_CSTS_RDY, ctrl->ready_ms);
+	err = nvme_phys_wait_csts(ctrl, NVME_CSTS_RDY, NVME_CSTS_RDY,
+				  ctrl->ready_ms);
 	ctrl->running = !err;
 	return err;
 }
 
 /**
- * nvme_phys_notify_shutdown() - have a controller save what it has [7.6.2]
- * @ctrl: the controller, which is given no more commands
+ * nvme_phys_notify_shutdown() - shut down a controller [7.6.2]
+ * @ctrl: the controller, which gets no more commands
+ *
+ * It flushes its volatile write cache.
  */
 void nvme_phys_notify_shutdown(struct nvme_phys *ctrl)
 {
 	u32 cc = readl(ctrl->regs + NVME_REG_CC) & ~NVME_CC_SHN_MASK;
 
 	writel(cc | NVME_CC_SHN_NORMAL, ctrl->regs + NVME_REG_CC);
-	if (wait_csts(ctrl, NVME_CSTS_SHST_MASK, NVME_CSTS_SHST_CMPLT,
-		      ctrl->shutdown_ms))
-		dev_warn(&ctrl->pdev->dev, "did not shut down\n");
+	if (nvme_phys_wait_csts(ctrl, NVME_CSTS_SHST_MASK,
+				NVME_CSTS_SHST_CMPLT, ctrl->shutdown_ms))
+		dev_warn(&ctrl->pdev->dev, "shutdown timed out\n");
 }
 
 /* ---- Admin commands ---- */
 
-/* In slices, so that it is soon noticed that a controller is gone or failed. */
-static int wait_admin(struct nvme_phys *ctrl)
+/* Poll once a second, to detect a removed or failed controller early. */
+static int nvme_phys_wait_admin(struct nvme_phys *ctrl)
 {
 	bool found;
 	u32 csts;
@@ -175,25 +179,25 @@ static int wait_admin(struct nvme_phys *ctrl)
 }
 
 /**
- * nvme_phys_admin() - have a controller do an admin command
+ * nvme_phys_admin() - execute an admin command
  * @ctrl: the controller
- * @cmd: the command; its id is given here
- * @result: what the command returns, or NULL
+ * @cmd: the command; its id is assigned here
+ * @result: dword 0 of the completion, or NULL
  *
- * Where it fails the controller may still be at it: reset it, or disable it
- * before memory that the command names is unmapped.
+ * After a negative errno the controller may still execute the command: disable
+ * or reset it before unmapping memory that the command points to.
  *
- * Context: Process, sleeps. Under the controller's life.
- * Return: 0, the command's status, which is positive, -ENODEV where the
- * controller does not run, or is gone, -EIO where it failed, -ETIMEDOUT where it
- * does not answer.
+ * Context: Process, sleeps. The caller holds the lock of the controller.
+ * Return: 0, the status of the command, which is positive, -ENODEV if the
+ * controller does not run or is gone, -EIO on a fatal status, -ETIMEDOUT if the
+ * command does not complete.
  */
 int nvme_phys_admin(struct nvme_phys *ctrl, struct nvme_command *cmd,
 		    u32 *result)
 {
 	int err;
 
-	lockdep_assert_held(&ctrl->life);
+	lockdep_assert_held(&ctrl->lock);
 	if (!ctrl->running)
 		return -ENODEV;
 
@@ -201,7 +205,7 @@ int nvme_phys_admin(struct nvme_phys *ctrl, struct nvme_command *cmd,
 	cmd->common.command_id = ctrl->admin_id + 1;
 	WRITE_ONCE(ctrl->admin_id, cmd->common.command_id);
 	nvme_phys_queue_submit(&ctrl->admin, cmd, true);
-	err = wait_admin(ctrl);
+	err = nvme_phys_wait_admin(ctrl);
 	if (err) {
 		dev_err(&ctrl->pdev->dev, "admin command %#x failed: %d\n",
 			cmd->common.opcode, err);
@@ -212,8 +216,9 @@ int nvme_phys_admin(struct nvme_phys *ctrl, struct nvme_command *cmd,
 	return ctrl->admin_status;
 }
 
-static void set_prps(const struct nvme_phys *ctrl,
-		     const struct dma_phys_map *map, union nvme_data_ptr *dptr)
+static void nvme_phys_set_admin_prps(const struct nvme_phys *ctrl,
+				     const struct dma_phys_map *map,
+				     union nvme_data_ptr *dptr)
 {
 	u64 next = ALIGN(map->addr + 1, ctrl->page_size);
 
@@ -223,16 +228,16 @@ static void set_prps(const struct nvme_phys *ctrl,
 }
 
 /**
- * nvme_phys_admin_read() - the same for a command that returns data
+ * nvme_phys_admin_read() - execute an admin command that returns data
  * @ctrl: the controller
  * @cmd: the command, without its data pointer
- * @data: NVME_PHYS_ADMIN_BYTES, of kmalloc(): all are the controller's to write,
- *	  whatever the command says
- * @result: what the command returns, or NULL
+ * @data: NVME_PHYS_ADMIN_BYTES of kmalloc(); the controller may write all of
+ *	  them, whatever the command says
+ * @result: dword 0 of the completion, or NULL
  *
- * A controller that fails is disabled when this returns.
+ * After a failure other than a status the controller is disabled.
  *
- * Return: as nvme_phys_admin(), or as dma_phys_map_cpu().
+ * Return: as nvme_phys_admin(), or an error of dma_phys_map_cpu().
  */
 int nvme_phys_admin_read(struct nvme_phys *ctrl, struct nvme_command *cmd,
 			 void *data, u32 *result)
@@ -248,7 +253,7 @@ int nvme_phys_admin_read(struct nvme_phys *ctrl, struct nvme_command *cmd,
 	if (err)
 		return err;
 
-	set_prps(ctrl, &map, &cmd->common.dptr);
+	nvme_phys_set_admin_prps(ctrl, &map, &cmd->common.dptr);
 	err = nvme_phys_admin(ctrl, cmd, result);
 	if (err < 0 && ctrl->running)
 		nvme_phys_disable(ctrl);
@@ -257,11 +262,11 @@ int nvme_phys_admin_read(struct nvme_phys *ctrl, struct nvme_command *cmd,
 }
 
 /**
- * nvme_phys_identify() - ask a controller about itself or a namespace [5.15]
+ * nvme_phys_identify() - execute an Identify command [5.15]
  * @ctrl: the controller
- * @cns: what is asked for
- * @nsid: about which namespace, or after which one
- * @data: as of nvme_phys_admin_read()
+ * @cns: data structure to return
+ * @nsid: namespace id; for a list, the id that it starts after
+ * @data: see nvme_phys_admin_read()
  *
  * Return: as nvme_phys_admin_read().
  */
@@ -277,9 +282,9 @@ int nvme_phys_identify(struct nvme_phys *ctrl, u8 cns, u32 nsid, void *data)
 }
 
 /**
- * nvme_phys_identify_ctrl() - learn what a controller can do
+ * nvme_phys_identify_ctrl() - identify a controller, and derive its limits
  * @ctrl: the controller
- * @id: as @data of nvme_phys_admin_read()
+ * @id: see @data of nvme_phys_admin_read()
  *
  * Return: as nvme_phys_admin_read().
  */
@@ -294,7 +299,7 @@ int nvme_phys_identify_ctrl(struct nvme_phys *ctrl, struct nvme_id_ctrl *id)
 	if (err)
 		return err;
 
-	/* Both of the supported kinds of alignment are ours: four bytes. */
+	/* Data is aligned to 4 bytes: either kind of support will do. */
 	sgls = le32_to_cpu(id->sgls) & (NVME_CTRL_SGLS_BYTE_ALIGNED |
 					NVME_CTRL_SGLS_DWORD_ALIGNED);
 	ctrl->sgl = nvme_phys_sgl && sgls;
@@ -303,14 +308,14 @@ int nvme_phys_identify_ctrl(struct nvme_phys *ctrl, struct nvme_id_ctrl *id)
 	ctrl->write_zeroes = oncs & NVME_CTRL_ONCS_WRITE_ZEROES;
 	ctrl->write_cache = id->vwc & NVME_CTRL_VWC_PRESENT;
 
-	/* RTD3E is in microseconds, 0 where it is not told. */
+	/* RTD3E is in microseconds, 0 if not reported. */
 	ctrl->shutdown_ms = clamp(le32_to_cpu(id->rtd3e) / 1000, 5000, 60000);
 
-	/* PRP entries are whole pages: a bounce slot must not shift them. */
+	/* With PRP entries a bounce buffer must keep the offset in the page. */
 	dma_set_min_align_mask(dev, ctrl->sgl ? 0 : ctrl->page_size - 1);
 	ctrl->max_transfer = min(NVME_PHYS_MAX_TRANSFER,
 				 dma_max_mapping_size(dev));
-	/* MDTS counts in the smallest page, 0 is no limit. */
+	/* MDTS is a power of two in units of the minimum page; 0: no limit. */
 	shift = 12 + NVME_CAP_MPSMIN(ctrl->cap) + id->mdts;
 	if (id->mdts && shift < ilog2(NVME_PHYS_MAX_TRANSFER))
 		ctrl->max_transfer = min(ctrl->max_transfer, 1U << shift);
@@ -320,15 +325,15 @@ int nvme_phys_identify_ctrl(struct nvme_phys *ctrl, struct nvme_id_ctrl *id)
 /* ---- I/O queues [5.3, 5.4, 5.21.1.7] ---- */
 
 /**
- * nvme_phys_count_queues() - agree on the number of I/O queues
- * @ctrl: the controller, without any
- * @want: how many there should be
- * @count: how many there may be
+ * nvme_phys_set_queue_count() - set the number of I/O queues
+ * @ctrl: the controller, without I/O queues
+ * @want: requested number
+ * @count: number that the controller grants, at most @want
  *
  * Return: as nvme_phys_admin().
  */
-int nvme_phys_count_queues(struct nvme_phys *ctrl, unsigned int want,
-			   unsigned int *count)
+int nvme_phys_set_queue_count(struct nvme_phys *ctrl, unsigned int want,
+			      unsigned int *count)
 {
 	struct nvme_command cmd = {};
 	u32 result = 0;
@@ -336,14 +341,15 @@ int nvme_phys_count_queues(struct nvme_phys *ctrl, unsigned int want,
 
 	cmd.features.opcode = nvme_admin_set_features;
 	cmd.features.fid = cpu_to_le32(NVME_FEAT_NUM_QUEUES);
-	/* All four counts start at 0. */
+	/* All four numbers are 0's based. */
 	cmd.features.dword11 = cpu_to_le32((want - 1) << 16 | (want - 1));
 	err = nvme_phys_admin(ctrl, &cmd, &result);
 	*count = min3(result & 0xffff, result >> 16, want - 1) + 1;
 	return err;
 }
 
-static int create_queue(struct nvme_phys *ctrl, struct nvme_phys_queue *q)
+static int nvme_phys_create_queue(struct nvme_phys *ctrl,
+				  struct nvme_phys_queue *q)
 {
 	struct nvme_command cq = {}, sq = {};
 	int err;
@@ -370,8 +376,8 @@ static int create_queue(struct nvme_phys *ctrl, struct nvme_phys_queue *q)
 }
 
 /**
- * nvme_phys_create_queues() - have a controller use all I/O queues
- * @ctrl: the controller, with its number of queues agreed on
+ * nvme_phys_create_queues() - create all I/O queues in a controller
+ * @ctrl: the controller, with its number of queues set
  *
  * Return: as nvme_phys_admin().
  */
@@ -380,25 +386,25 @@ int nvme_phys_create_queues(struct nvme_phys *ctrl)
 	int err = 0;
 
 	for (unsigned int i = 0; i < ctrl->queues && !err; i++)
-		err = create_queue(ctrl, &ctrl->io[i]);
+		err = nvme_phys_create_queue(ctrl, &ctrl->io[i]);
 	return err;
 }
 
 /* ---- Lifetime ---- */
 
-static void release(struct kref *ref)
+static void nvme_phys_release(struct kref *ref)
 {
 	struct nvme_phys *ctrl = container_of(ref, struct nvme_phys, ref);
 
-	mutex_destroy(&ctrl->life);
+	mutex_destroy(&ctrl->lock);
 	kfree(ctrl);
 }
 
 /**
- * nvme_phys_put() - let go of a controller
+ * nvme_phys_put() - drop a reference of a controller
  * @ctrl: the controller
  */
 void nvme_phys_put(struct nvme_phys *ctrl)
 {
-	kref_put(&ctrl->ref, release);
+	kref_put(&ctrl->ref, nvme_phys_release);
 }

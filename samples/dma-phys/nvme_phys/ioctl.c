@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * ioctl(2) on a disk: what nvme-cli asks a controller.
+ * ioctl(2) on a disk, for nvme-cli: admin commands that return data.
  *
- * Only commands that read, and whose length of data is known: it must be the
- * caller's. The controller gets a whole buffer of the kernel's in any case.
+ * Only commands whose data length is known are allowed, and the caller must pass
+ * that length. The controller writes to a buffer of the kernel that is always
+ * large enough.
  */
 #include <linux/capability.h>
 #include <linux/cleanup.h>
@@ -14,12 +15,12 @@
 
 #include "nvme_phys.h"
 
-/* Features with data [5.14]; others have none, or are not for us. */
-static int feature_bytes(u32 cdw10)
+/* Length of the data of Get Features [5.14], -EPERM if not allowed. */
+static int nvme_phys_feature_bytes(u32 cdw10)
 {
 	u8 fid = cdw10 & 0xff;
 
-	/* What can be done with a feature is told without data. */
+	/* Supported capabilities (SEL is 3) are returned in dword 0. */
 	if (((cdw10 >> 8) & 7) == 3)
 		return 0;
 	switch (fid) {
@@ -54,8 +55,8 @@ static int feature_bytes(u32 cdw10)
 	}
 }
 
-/* How much data a command returns, or why it is not done. */
-static int data_bytes(const struct nvme_passthru_cmd64 *user)
+/* Length of the data that a command returns, or -errno if it is not allowed. */
+static int nvme_phys_data_bytes(const struct nvme_passthru_cmd64 *user)
 {
 	u64 dwords;
 
@@ -68,15 +69,15 @@ static int data_bytes(const struct nvme_passthru_cmd64 *user)
 		return dwords <= NVME_PHYS_ADMIN_BYTES / 4 ? dwords * 4 :
 							     -EINVAL;
 	case nvme_admin_get_features:
-		return feature_bytes(user->cdw10);
+		return nvme_phys_feature_bytes(user->cdw10);
 	default:
 		return -EPERM;
 	}
 }
 
-static int check(const struct nvme_passthru_cmd64 *user)
+static int nvme_phys_check_passthru(const struct nvme_passthru_cmd64 *user)
 {
-	int bytes = data_bytes(user);
+	int bytes = nvme_phys_data_bytes(user);
 
 	if (bytes < 0)
 		return bytes;
@@ -86,13 +87,14 @@ static int check(const struct nvme_passthru_cmd64 *user)
 	return 0;
 }
 
-/* A controller that does not answer is reset, as its requests need it. */
-static int run(struct nvme_phys *ctrl, struct nvme_command *cmd, void *data,
-	       u32 *result)
+/* If the command does not complete, reset the controller for its requests. */
+static int nvme_phys_run_passthru(struct nvme_phys *ctrl,
+				  struct nvme_command *cmd, void *data,
+				  u32 *result)
 {
 	int err;
 
-	err = mutex_lock_interruptible(&ctrl->life);
+	err = mutex_lock_interruptible(&ctrl->lock);
 	if (err)
 		return err;
 	if (ctrl->running) {
@@ -102,11 +104,12 @@ static int run(struct nvme_phys *ctrl, struct nvme_command *cmd, void *data,
 	} else {
 		err = -ENODEV;
 	}
-	mutex_unlock(&ctrl->life);
+	mutex_unlock(&ctrl->lock);
 	return err;
 }
 
-static int admin(struct nvme_phys *ctrl, struct nvme_passthru_cmd64 *user)
+static int nvme_phys_passthru(struct nvme_phys *ctrl,
+			      struct nvme_passthru_cmd64 *user)
 {
 	void *data __free(kfree) = NULL;
 	struct nvme_command cmd = {};
@@ -115,7 +118,7 @@ static int admin(struct nvme_phys *ctrl, struct nvme_passthru_cmd64 *user)
 
 	if (!capable(CAP_SYS_ADMIN))
 		return -EACCES;
-	err = check(user);
+	err = nvme_phys_check_passthru(user);
 	if (err)
 		return err;
 	data = kmalloc(NVME_PHYS_ADMIN_BYTES, GFP_KERNEL);
@@ -130,7 +133,7 @@ static int admin(struct nvme_phys *ctrl, struct nvme_passthru_cmd64 *user)
 	cmd.common.cdw13 = cpu_to_le32(user->cdw13);
 	cmd.common.cdw14 = cpu_to_le32(user->cdw14);
 	cmd.common.cdw15 = cpu_to_le32(user->cdw15);
-	err = run(ctrl, &cmd, data, &result);
+	err = nvme_phys_run_passthru(ctrl, &cmd, data, &result);
 	if (err >= 0)
 		user->result = result;
 	if (!err && copy_to_user(u64_to_user_ptr(user->addr), data,
@@ -139,8 +142,9 @@ static int admin(struct nvme_phys *ctrl, struct nvme_passthru_cmd64 *user)
 	return err;
 }
 
-/* The two commands differ in what comes after timeout_ms. */
-static int admin32(struct nvme_phys *ctrl, struct nvme_passthru_cmd __user *arg)
+/* The two structures differ after timeout_ms only. */
+static int nvme_phys_admin_cmd(struct nvme_phys *ctrl,
+			       struct nvme_passthru_cmd __user *arg)
 {
 	struct nvme_passthru_cmd64 user = {};
 	int err;
@@ -150,41 +154,43 @@ static int admin32(struct nvme_phys *ctrl, struct nvme_passthru_cmd __user *arg)
 	if (copy_from_user(&user, arg,
 			   offsetofend(struct nvme_passthru_cmd, timeout_ms)))
 		return -EFAULT;
-	err = admin(ctrl, &user);
+	err = nvme_phys_passthru(ctrl, &user);
 	if (err >= 0 && put_user((u32)user.result, &arg->result))
 		return -EFAULT;
 	return err;
 }
 
-static int admin64(struct nvme_phys *ctrl,
-		   struct nvme_passthru_cmd64 __user *arg)
+static int nvme_phys_admin64_cmd(struct nvme_phys *ctrl,
+				 struct nvme_passthru_cmd64 __user *arg)
 {
 	struct nvme_passthru_cmd64 user;
 	int err;
 
 	if (copy_from_user(&user, arg, sizeof(user)))
 		return -EFAULT;
-	err = admin(ctrl, &user);
+	err = nvme_phys_passthru(ctrl, &user);
 	if (err >= 0 && put_user(user.result, &arg->result))
 		return -EFAULT;
 	return err;
 }
 
 /**
- * nvme_phys_ioctl() - answer ioctl(2) on a disk
- * @bdev: the disk, or a partition of it; its device may be gone
+ * nvme_phys_ioctl() - handle ioctl(2) on a disk
+ * @bdev: the disk or a partition of it; the controller may be gone
  * @mode: how it was opened
  * @cmd: NVME_IOCTL_ID, NVME_IOCTL_ADMIN_CMD or NVME_IOCTL_ADMIN64_CMD
- * @arg: as the command wants it
+ * @arg: user pointer of the admin commands
  *
- * Return: what the command returns: 0, the id or an NVMe status; or
- * * -ENOTTY - no such command
- * * -EACCES - the caller is not privileged
- * * -EPERM - an opcode or a feature that is not offered
- * * -EINVAL - a length that is not the command's, or other fields that are not 0
- * * -EFAULT - bad memory of the caller's
- * * -ENODEV - the device is gone, or does not run
- * * -EIO, -ETIMEDOUT - it failed; it was reset since, or is dead
+ * Return: 0, the namespace id or an NVMe status, or
+ * * -ENOTTY - no such ioctl
+ * * -EACCES - the caller lacks CAP_SYS_ADMIN
+ * * -EPERM - the opcode or the feature is not allowed
+ * * -EINVAL - wrong data length, or another field that is not 0
+ * * -EFAULT - bad user pointer
+ * * -ENOMEM - no memory for the data
+ * * -EINTR - interrupted while waiting for another command
+ * * -ENODEV - the controller is gone, or does not run
+ * * -EIO, -ETIMEDOUT - the controller failed and was reset
  */
 int nvme_phys_ioctl(struct block_device *bdev, blk_mode_t mode,
 		    unsigned int cmd, unsigned long arg)
@@ -194,14 +200,14 @@ int nvme_phys_ioctl(struct block_device *bdev, blk_mode_t mode,
 
 	switch (cmd) {
 	case NVME_IOCTL_ID:
-		if (nvme_phys_is_dead(ns->ctrl))
+		if (nvme_phys_has_failed(ns->ctrl))
 			return -ENODEV;
 		force_successful_syscall_return();
 		return ns->id;
 	case NVME_IOCTL_ADMIN_CMD:
-		return admin32(ns->ctrl, argp);
+		return nvme_phys_admin_cmd(ns->ctrl, argp);
 	case NVME_IOCTL_ADMIN64_CMD:
-		return admin64(ns->ctrl, argp);
+		return nvme_phys_admin64_cmd(ns->ctrl, argp);
 	default:
 		return -ENOTTY;
 	}

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * NVMe on typed physical-address mapping: what the rooms share.
+ * NVMe on typed physical-address mapping: shared by the files of the driver.
  *
- * pci brings up and down what block, cmb and controller make; life stops and
- * starts it; block and ioctl take what users want; queue is below all. Numbers in
+ * pci.c sets up and removes what block.c, cmb.c and controller.c implement;
+ * recovery.c stops and restarts it; block.c and ioctl.c serve users; data.c
+ * describes data to the controller; queue.c is below all of them. Numbers in
  * brackets are sections of the NVM Express base specification 1.4.
  *
  * Twin of samples/rust/rust_nvme_phys: the same steps in the same order.
@@ -14,6 +15,7 @@
 #include <linux/blk-mq.h>
 #include <linux/completion.h>
 #include <linux/dma-phys.h>
+#include <linux/dmapool.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
@@ -24,28 +26,36 @@
 #include <linux/workqueue.h>
 
 #define NVME_PHYS_ADMIN_DEPTH	16
-#define NVME_PHYS_ADMIN_SECONDS	5		/* for one admin command */
-#define NVME_PHYS_ADMIN_BYTES	SZ_4K		/* most data of one */
-#define NVME_PHYS_IO_SECONDS	30
+#define NVME_PHYS_ADMIN_SECONDS	5		/* time limit of a command */
+#define NVME_PHYS_ADMIN_BYTES	SZ_4K		/* data buffer of a command */
+#define NVME_PHYS_IO_SECONDS	30		/* time limit of a request */
 #define NVME_PHYS_DRAIN_MS	5000
 #define NVME_PHYS_MAX_TRANSFER	SZ_1M
 #define NVME_PHYS_MAX_SEGMENTS	128
-#define NVME_PHYS_RETRIES	3		/* of a request that fails */
-#define NVME_PHYS_TRIES		3		/* of one that is not answered */
+#define NVME_PHYS_MAX_RETRIES	3		/* after an error status */
+#define NVME_PHYS_MAX_ABORTS	3		/* attempts that may be aborted */
 
-/* A list of descriptors: 512 PRP entries or 256 SGL descriptors. */
-#define NVME_PHYS_LIST_BYTES	SZ_4K
-#define NVME_PHYS_LISTS		8		/* allocated together */
+/*
+ * Two sizes of descriptor lists: 32 or 512 PRP entries, 16 or 256 SGL
+ * descriptors. The large one holds any request, so that no list is chained.
+ */
+#define NVME_PHYS_SMALL_LIST	256
+#define NVME_PHYS_LARGE_LIST	SZ_4K
 
 /**
- * struct nvme_phys_list - memory for what a command points at
- * @addr: PRP list, SGL segment or DSM range
- * @dma: where the controller finds it
+ * struct nvme_phys_list - memory that a command points to
+ * @addr: PRP list, SGL segment or DSM range, NULL if the command needs none
+ * @dma: its DMA address
+ * @size: length in bytes
  */
 struct nvme_phys_list {
 	void *addr;
 	dma_addr_t dma;
+	u32 size;
 };
+
+/* Bit in nvme_phys_queue.flags: a request uses the reserved list. */
+#define NVME_PHYS_RESERVE_BUSY	0
 
 /**
  * struct nvme_phys_queue - a submission queue and its completion queue
@@ -54,21 +64,25 @@ struct nvme_phys_list {
  * @vector: interrupt vector
  * @depth: entries in each of the two
  * @has_irq: the interrupt is requested
+ * @bytes: memory of @sq, @cq and @reserve: what the queue has at rest, beside
+ *	the driver data of requests
  * @sq: submission queue
- * @sq_dma: where the controller finds it
+ * @sq_dma: its DMA address
  * @sq_db: its doorbell
- * @sq_lock: where several CPUs or tasks share the queue; what follows
+ * @sq_lock: protects @sq_tail and @last_sq_tail, and the entries of @sq
  * @sq_tail: next entry to fill
- * @sq_rung: what the doorbell was told last
- * @cq_lock: interrupt against who looks without one; what follows
+ * @last_sq_tail: value last written to the doorbell
+ * @cq_lock: protects @cq_head and @phase; taken by the interrupt and by polling
  * @cq: completion queue
- * @cq_dma: where the controller finds it
+ * @cq_dma: its DMA address
  * @cq_db: its doorbell
- * @cq_head: next entry to look at
- * @phase: of the next new entry
- * @lists: one for each tag
- * @segments: room for the segments of each tag
- * @room: segments in it for one tag
+ * @cq_head: next entry to check
+ * @phase: phase bit of the next new entry
+ * @pool: unmap records of the requests
+ * @small_lists: descriptor lists of NVME_PHYS_SMALL_LIST bytes
+ * @large_lists: descriptor lists of NVME_PHYS_LARGE_LIST bytes
+ * @reserve: a large list for one request if the pools are out of memory
+ * @flags: NVME_PHYS_RESERVE_BUSY
  */
 struct nvme_phys_queue {
 	struct nvme_phys *ctrl;
@@ -76,13 +90,14 @@ struct nvme_phys_queue {
 	u16 vector;
 	u32 depth;
 	bool has_irq;
+	size_t bytes;
 
 	struct nvme_command *sq;
 	dma_addr_t sq_dma;
 	u32 __iomem *sq_db;
 	spinlock_t sq_lock ____cacheline_aligned_in_smp;
 	u32 sq_tail;
-	u32 sq_rung;
+	u32 last_sq_tail;
 
 	spinlock_t cq_lock ____cacheline_aligned_in_smp;
 	struct nvme_completion *cq;
@@ -91,35 +106,39 @@ struct nvme_phys_queue {
 	u32 cq_head;
 	u16 phase;
 
-	struct nvme_phys_list *lists;
-	struct dma_phys_segment *segments;
-	size_t room;
+	struct dma_phys_pool *pool;
+	struct dma_pool *small_lists;
+	struct dma_pool *large_lists;
+	struct nvme_phys_list reserve;
+	unsigned long flags;
 };
 
 /**
- * struct nvme_phys_request - what the driver knows of a block request
- * @cmd: the command that it became
- * @vec: its data, mapped while the controller has it
- * @status: of its completion, as the controller gives it
- * @tries: how often it was done in vain
- * @aborted: the controller was asked to abort it
+ * struct nvme_phys_request - driver data of a block request
+ * @cmd: the command for the controller
+ * @sg: mapping of the data, while the controller has the command
+ * @list: descriptor list of the command
+ * @status: status field of the completion, without the phase bit
+ * @attempts: failed attempts so far
+ * @aborted: the controller was asked to abort the command
  */
 struct nvme_phys_request {
 	struct nvme_command cmd;
-	struct dma_phys_vec vec;
+	struct dma_phys_sg sg;
+	struct nvme_phys_list list;
 	u16 status;
-	u8 tries;
+	u8 attempts;
 	bool aborted;
 };
 
 /**
  * struct nvme_phys_ns - a namespace and its disk
  * @ctrl: the controller, of which this holds a reference
- * @node: in the controller's list
+ * @node: entry in the list of the controller
  * @disk: the disk; this is freed with it
- * @id: number of the namespace
- * @shift: a block has so many bits of bytes
- * @deallocate: blocks that are zeroed may be deallocated
+ * @id: namespace id
+ * @shift: log2 of the block size in bytes
+ * @deallocate: Write Zeroes may deallocate blocks
  */
 struct nvme_phys_ns {
 	struct nvme_phys *ctrl;
@@ -132,38 +151,40 @@ struct nvme_phys_ns {
 
 /**
  * struct nvme_phys - a controller
- * @ref: the driver's and that of each namespace: open files outlive the driver
+ * @ref: of the driver and of each namespace: open files outlive the driver
  * @pdev: the device; not used after remove()
- * @index: number in the names of its disks
- * @regs: its registers
- * @cap: what they say it can do
- * @page_size: as the controller is set to
- * @ready_ms: time it may take to become ready, or not
- * @shutdown_ms: time it may take to shut down
+ * @index: number in the names of the disks
+ * @regs: registers (BAR 0)
+ * @cap: value of the CAP register
+ * @page_size: memory page size that the controller is set to, in bytes
+ * @ready_ms: time limit for enabling and disabling
+ * @shutdown_ms: time limit for a shutdown
  * @max_transfer: bytes in one command
  * @sgl: SGL descriptors are used
- * @write_cache: it has one that may be lost
- * @discard: it knows Dataset Management
- * @write_zeroes: it knows Write Zeroes
- * @vectors: interrupt vectors
+ * @write_cache: there is a volatile write cache
+ * @discard: Dataset Management is supported
+ * @write_zeroes: Write Zeroes is supported
+ * @vectors: number of interrupt vectors
  * @queues: number of I/O queues
  * @admin: the admin queue
  * @io: the I/O queues
- * @tags: of all its namespaces
- * @namespaces: fixed between the end of probe() and remove()
- * @dead_work: tells disks that they are dead
- * @life: admin commands one at a time, and whether it lives; what follows
- * @running: it is enabled
+ * @tags: of all namespaces
+ * @namespaces: does not change between the end of probe() and remove()
+ * @failed_work: marks the disks of a failed controller dead
+ * @lock: serializes admin commands and changes of state; protects the fields
+ *	up to @admin_result
+ * @running: the controller is enabled
  * @quiesced: no request reaches the I/O queues
- * @live: @namespaces is complete
- * @admin_done: an admin command was completed
- * @admin_id: the command that is waited for
- * @admin_status: how it ended
- * @admin_result: and what it returned
- * @dead: it will not run again: requests fail. Read without @life.
+ * @disks_added: @namespaces is complete
+ * @admin_done: completed by the completion of the admin command
+ * @admin_id: id of the last admin command
+ * @admin_status: status of its completion
+ * @admin_result: result of its completion
+ * @failed: the controller will not run again and requests fail; written under
+ *	@lock, read without
  * @cmb_bar: BAR of the controller memory buffer
- * @cmb_size: 0 where none is lent
- * @cmb_group: to give back what lending it took
+ * @cmb_size: its length in bytes, 0 if it is not shared
+ * @cmb_group: devres group of the resources that share it
  */
 struct nvme_phys {
 	struct kref ref;
@@ -188,43 +209,50 @@ struct nvme_phys {
 	struct nvme_phys_queue *io;
 	struct blk_mq_tag_set tags;
 	struct list_head namespaces;
-	struct work_struct dead_work;
+	struct work_struct failed_work;
 
-	struct mutex life;	/* guards what follows, to @dead */
+	struct mutex lock;	/* see above */
 	bool running;
 	bool quiesced;
-	bool live;
+	bool disks_added;
 	struct completion admin_done;
 	u16 admin_id;
 	u16 admin_status;
 	u32 admin_result;
 
-	bool dead;
+	bool failed;
 
 	int cmb_bar;
 	u64 cmb_size;
 	void *cmb_group;
 };
 
-static inline bool nvme_phys_is_dead(const struct nvme_phys *ctrl)
+static inline bool nvme_phys_has_failed(const struct nvme_phys *ctrl)
 {
-	return READ_ONCE(ctrl->dead);
+	return READ_ONCE(ctrl->failed);
 }
 
-/* Two submission and completion queues and their memory (queue.c) */
+/* Submission and completion queues (queue.c) */
 int nvme_phys_queue_alloc(struct nvme_phys *ctrl, struct nvme_phys_queue *q,
 			  unsigned int id, u32 depth);
-int nvme_phys_queue_alloc_tags(struct nvme_phys_queue *q);
 void nvme_phys_queue_free(struct nvme_phys_queue *q);
 void nvme_phys_queue_reset(struct nvme_phys_queue *q);
-int nvme_phys_queue_irq(struct nvme_phys_queue *q);
+int nvme_phys_queue_request_irq(struct nvme_phys_queue *q);
 void nvme_phys_queue_free_irq(struct nvme_phys_queue *q);
 void nvme_phys_queue_submit(struct nvme_phys_queue *q,
-			    const struct nvme_command *cmd, bool now);
-void nvme_phys_queue_submit_all(struct nvme_phys_queue *q,
-				struct rq_list *list);
+			    const struct nvme_command *cmd, bool last);
+void nvme_phys_queue_submit_list(struct nvme_phys_queue *q,
+				 struct rq_list *list);
 void nvme_phys_queue_ring(struct nvme_phys_queue *q);
 bool nvme_phys_queue_poll(struct nvme_phys_queue *q);
+
+/* Mapping of data, and descriptor lists (data.c) */
+int nvme_phys_alloc_lists(struct nvme_phys_queue *q);
+void nvme_phys_free_lists(struct nvme_phys_queue *q);
+int nvme_phys_get_list(struct nvme_phys_queue *q, struct nvme_phys_list *list,
+		       size_t size);
+void nvme_phys_put_list(struct nvme_phys_queue *q, struct nvme_phys_list *list);
+blk_status_t nvme_phys_map_data(struct nvme_phys_queue *q, struct request *rq);
 
 /* Registers and admin commands (controller.c) */
 bool nvme_phys_is_gone(struct nvme_phys *ctrl);
@@ -238,8 +266,8 @@ int nvme_phys_admin_read(struct nvme_phys *ctrl, struct nvme_command *cmd,
 			 void *data, u32 *result);
 int nvme_phys_identify(struct nvme_phys *ctrl, u8 cns, u32 nsid, void *data);
 int nvme_phys_identify_ctrl(struct nvme_phys *ctrl, struct nvme_id_ctrl *id);
-int nvme_phys_count_queues(struct nvme_phys *ctrl, unsigned int want,
-			   unsigned int *count);
+int nvme_phys_set_queue_count(struct nvme_phys *ctrl, unsigned int want,
+			      unsigned int *count);
 int nvme_phys_create_queues(struct nvme_phys *ctrl);
 void nvme_phys_put(struct nvme_phys *ctrl);
 
@@ -247,29 +275,31 @@ void nvme_phys_put(struct nvme_phys *ctrl);
 int nvme_phys_alloc_tags(struct nvme_phys *ctrl);
 int nvme_phys_add_disks(struct nvme_phys *ctrl);
 void nvme_phys_remove_disks(struct nvme_phys *ctrl);
-void nvme_phys_completed(struct request *rq);
-void nvme_phys_completed_batch(struct io_comp_batch *batch);
+void nvme_phys_complete_rq(struct request *rq);
+void nvme_phys_complete_batch(struct io_comp_batch *batch);
 
 /* ioctl(2) on a disk (ioctl.c) */
 int nvme_phys_ioctl(struct block_device *bdev, blk_mode_t mode,
 		    unsigned int cmd, unsigned long arg);
 
-/* Timeout, reset, death, sleep (life.c) */
+/* Timeout, reset, failure, suspend (recovery.c) */
 enum blk_eh_timer_return nvme_phys_timeout(struct request *rq);
 int nvme_phys_restart(struct nvme_phys *ctrl);
 void nvme_phys_reset(struct nvme_phys *ctrl);
 int nvme_phys_freeze(struct nvme_phys *ctrl);
 void nvme_phys_unfreeze(struct nvme_phys *ctrl);
-void nvme_phys_stop(struct nvme_phys *ctrl, bool in_order);
-void nvme_phys_die(struct nvme_phys *ctrl);
-void nvme_phys_mark_dead(struct nvme_phys *ctrl);
+void nvme_phys_stop(struct nvme_phys *ctrl, bool shutdown);
+void nvme_phys_fail(struct nvme_phys *ctrl);
+void nvme_phys_mark_disks_dead(struct nvme_phys *ctrl);
 void nvme_phys_quiesce(struct nvme_phys *ctrl);
 void nvme_phys_unquiesce(struct nvme_phys *ctrl);
 
 /* The controller memory buffer (cmb.c) */
-void nvme_phys_lend_cmb(struct nvme_phys *ctrl);
+void nvme_phys_share_cmb(struct nvme_phys *ctrl);
 void nvme_phys_enable_cmb(struct nvme_phys *ctrl);
-void nvme_phys_take_back_cmb(struct nvme_phys *ctrl);
+void nvme_phys_suspend_cmb(struct nvme_phys *ctrl);
+void nvme_phys_resume_cmb(struct nvme_phys *ctrl);
+void nvme_phys_unshare_cmb(struct nvme_phys *ctrl);
 
 /* Module parameters (pci.c) */
 extern bool nvme_phys_sgl;

@@ -3,10 +3,10 @@
  * NVMe on typed physical-address mapping, in C: a block driver.
  *
  * Each namespace of a controller is a disk, /dev/cnvme<controller>n<namespace>.
- * Requests are mapped by <linux/dma-phys.h> and described to the controller by
- * PRP entries or SGL descriptors, straight from the segments.
+ * Requests are mapped by <linux/blk-mq-dma-phys.h>. Their segments are written
+ * as PRP entries or SGL descriptors while they are mapped.
  *
- * This room: the PCI driver, which brings a controller up and down.
+ * This file: the PCI driver, which sets up and removes a controller.
  */
 #include <linux/cleanup.h>
 #include <linux/dma-mapping.h>
@@ -19,22 +19,23 @@
 
 bool nvme_phys_sgl = true;
 module_param_named(sgl, nvme_phys_sgl, bool, 0444);
-MODULE_PARM_DESC(sgl, "use SGL descriptors where the controller has them (else PRP lists alone)");
+MODULE_PARM_DESC(sgl, "use SGL descriptors if the controller supports them (else PRP entries)");
 
 unsigned int nvme_phys_depth = 1024;
 module_param_named(depth, nvme_phys_depth, uint, 0444);
-MODULE_PARM_DESC(depth, "entries in each I/O queue, at most what the controller takes");
+MODULE_PARM_DESC(depth, "entries of each I/O queue, limited by the controller");
 
-static DEFINE_IDA(indices);
+static DEFINE_IDA(nvme_phys_indices);
 
-static void dead_work(struct work_struct *work)
+static void nvme_phys_failed_work(struct work_struct *work)
 {
-	nvme_phys_mark_dead(container_of(work, struct nvme_phys, dead_work));
+	nvme_phys_mark_disks_dead(container_of(work, struct nvme_phys,
+					       failed_work));
 }
 
-/* ---- Up ---- */
+/* ---- Setup ---- */
 
-static struct nvme_phys *alloc(struct pci_dev *pdev)
+static struct nvme_phys *nvme_phys_alloc_ctrl(struct pci_dev *pdev)
 {
 	struct nvme_phys *ctrl;
 	int index;
@@ -42,7 +43,7 @@ static struct nvme_phys *alloc(struct pci_dev *pdev)
 	ctrl = kzalloc_obj(*ctrl);
 	if (!ctrl)
 		return ERR_PTR(-ENOMEM);
-	index = ida_alloc(&indices, GFP_KERNEL);
+	index = ida_alloc(&nvme_phys_indices, GFP_KERNEL);
 	if (index < 0) {
 		kfree(ctrl);
 		return ERR_PTR(index);
@@ -52,13 +53,13 @@ static struct nvme_phys *alloc(struct pci_dev *pdev)
 	ctrl->pdev = pdev;
 	ctrl->index = index;
 	INIT_LIST_HEAD(&ctrl->namespaces);
-	INIT_WORK(&ctrl->dead_work, dead_work);
-	mutex_init(&ctrl->life);
+	INIT_WORK(&ctrl->failed_work, nvme_phys_failed_work);
+	mutex_init(&ctrl->lock);
 	init_completion(&ctrl->admin_done);
 	return ctrl;
 }
 
-static int open_device(struct nvme_phys *ctrl)
+static int nvme_phys_enable_device(struct nvme_phys *ctrl)
 {
 	struct pci_dev *pdev = ctrl->pdev;
 	int err;
@@ -69,7 +70,7 @@ static int open_device(struct nvme_phys *ctrl)
 	err = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
 	if (err)
 		return err;
-	/* A PRP list or an SGL descriptor takes any segment. */
+	/* PRP lists and SGL descriptors take segments of any length. */
 	dma_set_max_seg_size(&pdev->dev, UINT_MAX);
 	ctrl->regs = pcim_iomap_region(pdev, 0, KBUILD_MODNAME);
 	if (IS_ERR(ctrl->regs))
@@ -77,8 +78,8 @@ static int open_device(struct nvme_phys *ctrl)
 	return nvme_phys_read_cap(ctrl);
 }
 
-/* The first vector is the admin queue's, the others follow the CPUs. */
-static int alloc_vectors(struct nvme_phys *ctrl, unsigned int queues)
+/* The first vector is for the admin queue, the others are spread over CPUs. */
+static int nvme_phys_alloc_vectors(struct nvme_phys *ctrl, unsigned int queues)
 {
 	struct irq_affinity affinity = { .pre_vectors = 1 };
 	int count;
@@ -89,10 +90,10 @@ static int alloc_vectors(struct nvme_phys *ctrl, unsigned int queues)
 	if (count < 0)
 		return count;
 	ctrl->vectors = count;
-	return nvme_phys_queue_irq(&ctrl->admin);
+	return nvme_phys_queue_request_irq(&ctrl->admin);
 }
 
-static void free_vectors(struct nvme_phys *ctrl)
+static void nvme_phys_free_vectors(struct nvme_phys *ctrl)
 {
 	for (unsigned int i = 0; ctrl->io && i < ctrl->queues; i++)
 		nvme_phys_queue_free_irq(&ctrl->io[i]);
@@ -102,20 +103,21 @@ static void free_vectors(struct nvme_phys *ctrl)
 	ctrl->vectors = 0;
 }
 
-static int start_admin(struct nvme_phys *ctrl, struct nvme_id_ctrl *id,
-		       unsigned int want, unsigned int *queues)
+static int nvme_phys_start_admin(struct nvme_phys *ctrl,
+				 struct nvme_id_ctrl *id, unsigned int want,
+				 unsigned int *queues)
 {
 	int err;
 
-	guard(mutex)(&ctrl->life);
+	guard(mutex)(&ctrl->lock);
 	err = nvme_phys_disable(ctrl);
 	err = err ?: nvme_phys_enable(ctrl);
 	err = err ?: nvme_phys_identify_ctrl(ctrl, id);
-	return err ?: nvme_phys_count_queues(ctrl, want, queues);
+	return err ?: nvme_phys_set_queue_count(ctrl, want, queues);
 }
 
-/* One queue for each CPU, if there are doorbells and vectors for them. */
-static int bring_up_admin(struct nvme_phys *ctrl)
+/* One I/O queue for each CPU, as far as there are doorbells and vectors. */
+static int nvme_phys_setup_admin(struct nvme_phys *ctrl)
 {
 	void *data __free(kfree) = kmalloc(NVME_PHYS_ADMIN_BYTES, GFP_KERNEL);
 	size_t pair = 2 * (4 << NVME_CAP_STRIDE(ctrl->cap));
@@ -134,27 +136,27 @@ static int bring_up_admin(struct nvme_phys *ctrl)
 				    NVME_PHYS_ADMIN_DEPTH);
 	if (err)
 		return err;
-	/* Before its interrupt: an entry of zeroes would be a completion. */
+	/* Before the interrupt: with phase 0, zeroes would be completions. */
 	nvme_phys_queue_reset(&ctrl->admin);
-	err = alloc_vectors(ctrl, 0);
-	err = err ?: start_admin(ctrl, data, queues, &queues);
+	err = nvme_phys_alloc_vectors(ctrl, 0);
+	err = err ?: nvme_phys_start_admin(ctrl, data, queues, &queues);
 	if (err)
 		return err;
 
-	/* Only now it is known how many are needed, and how they are spread. */
-	free_vectors(ctrl);
-	err = alloc_vectors(ctrl, queues);
+	/* The number of queues is known now: allocate and spread vectors. */
+	nvme_phys_free_vectors(ctrl);
+	err = nvme_phys_alloc_vectors(ctrl, queues);
 	ctrl->queues = err ? 0 : clamp(ctrl->vectors - 1, 1U, queues);
 	return err;
 }
 
-static int bring_up_queues(struct nvme_phys *ctrl)
+static int nvme_phys_setup_queues(struct nvme_phys *ctrl)
 {
 	u32 depth = clamp(nvme_phys_depth, 2U,
 			  (u32)NVME_CAP_MQES(ctrl->cap) + 1);
 	int err = 0;
 
-	/* The block layer's limit; one entry always stays empty. */
+	/* One entry stays empty. */
 	depth = min(depth, BLK_MQ_MAX_DEPTH + 1U);
 	ctrl->io = kvzalloc_objs(*ctrl->io, ctrl->queues);
 	if (!ctrl->io)
@@ -164,56 +166,56 @@ static int bring_up_queues(struct nvme_phys *ctrl)
 		struct nvme_phys_queue *q = &ctrl->io[i];
 
 		err = nvme_phys_queue_alloc(ctrl, q, i + 1, depth);
-		err = err ?: nvme_phys_queue_alloc_tags(q);
+		err = err ?: nvme_phys_alloc_lists(q);
 		if (!err) {
 			nvme_phys_queue_reset(q);
-			err = nvme_phys_queue_irq(q);
+			err = nvme_phys_queue_request_irq(q);
 		}
 	}
 	err = err ?: nvme_phys_alloc_tags(ctrl);
 	if (err)
 		return err;
 
-	guard(mutex)(&ctrl->life);
+	guard(mutex)(&ctrl->lock);
 	return nvme_phys_create_queues(ctrl);
 }
 
-static int bring_up(struct nvme_phys *ctrl)
+static int nvme_phys_setup(struct nvme_phys *ctrl)
 {
 	int err;
 
-	err = bring_up_admin(ctrl);
-	err = err ?: bring_up_queues(ctrl);
+	err = nvme_phys_setup_admin(ctrl);
+	err = err ?: nvme_phys_setup_queues(ctrl);
 	if (err)
 		return err;
 
-	nvme_phys_lend_cmb(ctrl);
+	nvme_phys_share_cmb(ctrl);
 	err = nvme_phys_add_disks(ctrl);
 	if (err)
 		return err;
 
-	/* From here on it is told to the disks that it died, or was. */
-	guard(mutex)(&ctrl->life);
-	ctrl->live = true;
-	if (ctrl->dead)
-		schedule_work(&ctrl->dead_work);
+	/* If it has failed meanwhile, the disks are not marked dead yet. */
+	guard(mutex)(&ctrl->lock);
+	ctrl->disks_added = true;
+	if (ctrl->failed)
+		schedule_work(&ctrl->failed_work);
 	return 0;
 }
 
-/* ---- Down ---- */
+/* ---- Removal ---- */
 
-/* A device that was pulled out, or sleeps, is not waited for. */
-static void look_after_death(struct nvme_phys *ctrl)
+/* A device that is gone or suspended cannot complete requests: fail it first. */
+static void nvme_phys_fail_if_stopped(struct nvme_phys *ctrl)
 {
-	disable_work_sync(&ctrl->dead_work);
-	scoped_guard(mutex, &ctrl->life)
+	disable_work_sync(&ctrl->failed_work);
+	scoped_guard(mutex, &ctrl->lock)
 		if (ctrl->quiesced || nvme_phys_is_gone(ctrl))
-			nvme_phys_die(ctrl);
-	if (nvme_phys_is_dead(ctrl))
-		nvme_phys_mark_dead(ctrl);
+			nvme_phys_fail(ctrl);
+	if (nvme_phys_has_failed(ctrl))
+		nvme_phys_mark_disks_dead(ctrl);
 }
 
-static void free_memory(struct nvme_phys *ctrl)
+static void nvme_phys_free_queues(struct nvme_phys *ctrl)
 {
 	for (unsigned int i = 0; ctrl->io && i < ctrl->queues; i++)
 		nvme_phys_queue_free(&ctrl->io[i]);
@@ -222,58 +224,83 @@ static void free_memory(struct nvme_phys *ctrl)
 }
 
 /*
- * In this order: no disks, so that no request is under way or comes; nobody in
- * the CMB; the controller stopped; its memory freed. Whoever still has a disk
- * open finds the controller dead.
+ * The order matters. First the disks are removed, which completes all requests;
+ * then the CMB is unregistered, while it can still be accessed; then the
+ * controller is disabled, and its memory freed. A disk that is still open finds
+ * that the controller has failed.
  */
-static void bring_down(struct nvme_phys *ctrl)
+static void nvme_phys_teardown(struct nvme_phys *ctrl)
 {
-	look_after_death(ctrl);
+	nvme_phys_fail_if_stopped(ctrl);
 	nvme_phys_remove_disks(ctrl);
-	nvme_phys_take_back_cmb(ctrl);
-	scoped_guard(mutex, &ctrl->life) {
-		if (!ctrl->dead)
+	nvme_phys_unshare_cmb(ctrl);
+	scoped_guard(mutex, &ctrl->lock) {
+		if (!ctrl->failed)
 			nvme_phys_stop(ctrl, true);
-		WRITE_ONCE(ctrl->dead, true);
+		WRITE_ONCE(ctrl->failed, true);
 	}
-	free_vectors(ctrl);
+	nvme_phys_free_vectors(ctrl);
 	if (ctrl->tags.tags)
 		blk_mq_free_tag_set(&ctrl->tags);
-	free_memory(ctrl);
+	nvme_phys_free_queues(ctrl);
 }
 
-static void let_go(struct nvme_phys *ctrl)
+static void nvme_phys_free_ctrl(struct nvme_phys *ctrl)
 {
-	ida_free(&indices, ctrl->index);
+	ida_free(&nvme_phys_indices, ctrl->index);
 	nvme_phys_put(ctrl);
 }
+
+/* ---- Sysfs ---- */
+
+/*
+ * Memory of one I/O queue at rest, in bytes; all are alike. The reserve of the
+ * dma_phys_pool comes on top, and in the file "pools" what descriptor lists have
+ * taken since.
+ */
+static ssize_t io_queue_bytes_show(struct device *dev,
+				   struct device_attribute *attr, char *buf)
+{
+	struct nvme_phys *ctrl = dev_get_drvdata(dev);
+	const struct nvme_phys_queue *q = &ctrl->io[0];
+
+	return sysfs_emit(buf, "%zu\n", sizeof(*q) + q->bytes +
+			  (size_t)ctrl->tags.queue_depth * ctrl->tags.cmd_size);
+}
+static DEVICE_ATTR_RO(io_queue_bytes);
+
+static struct attribute *nvme_phys_attrs[] = {
+	&dev_attr_io_queue_bytes.attr,
+	NULL
+};
+ATTRIBUTE_GROUPS(nvme_phys);
 
 /* ---- Driver ---- */
 
 static int nvme_phys_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
-	struct nvme_phys *ctrl = alloc(pdev);
+	struct nvme_phys *ctrl = nvme_phys_alloc_ctrl(pdev);
 	int err;
 
 	if (IS_ERR(ctrl))
 		return PTR_ERR(ctrl);
-	err = open_device(ctrl);
+	err = nvme_phys_enable_device(ctrl);
 	if (err)
-		goto err_open;
-	err = bring_up(ctrl);
+		goto err_free;
+	err = nvme_phys_setup(ctrl);
 	if (err)
-		goto err_up;
+		goto err_teardown;
 	pci_set_drvdata(pdev, ctrl);
 	return 0;
 
-err_up:
-	bring_down(ctrl);
-	/* A command's status is not what a probe returns. */
+err_teardown:
+	nvme_phys_teardown(ctrl);
+	/* A positive error is the status of a command. */
 	if (err > 0)
 		err = -EIO;
-	dev_err_probe(&pdev->dev, err, "cannot be started\n");
-err_open:
-	let_go(ctrl);
+	dev_err_probe(&pdev->dev, err, "setup failed\n");
+err_free:
+	nvme_phys_free_ctrl(ctrl);
 	return err;
 }
 
@@ -281,76 +308,78 @@ static void nvme_phys_remove(struct pci_dev *pdev)
 {
 	struct nvme_phys *ctrl = pci_get_drvdata(pdev);
 
-	bring_down(ctrl);
-	let_go(ctrl);
+	nvme_phys_teardown(ctrl);
+	nvme_phys_free_ctrl(ctrl);
 }
 
-/* Requests that come later fail: nobody is there to do them. */
+/* Later requests fail. */
 static void nvme_phys_shutdown(struct pci_dev *pdev)
 {
 	struct nvme_phys *ctrl = pci_get_drvdata(pdev);
 
-	guard(mutex)(&ctrl->life);
-	if (ctrl->dead)
+	guard(mutex)(&ctrl->lock);
+	if (ctrl->failed)
 		return;
 	nvme_phys_stop(ctrl, true);
-	WRITE_ONCE(ctrl->dead, true);
+	WRITE_ONCE(ctrl->failed, true);
 	nvme_phys_unquiesce(ctrl);
 }
 
-/* Requests that come meanwhile wait. */
-static void pause(struct nvme_phys *ctrl, bool in_order)
+/* New requests wait until nvme_phys_resume_ctrl(). */
+static void nvme_phys_suspend_ctrl(struct nvme_phys *ctrl, bool shutdown)
 {
-	guard(mutex)(&ctrl->life);
-	if (!ctrl->dead)
-		nvme_phys_stop(ctrl, in_order);
+	guard(mutex)(&ctrl->lock);
+	if (ctrl->failed)
+		return;
+	nvme_phys_suspend_cmb(ctrl);
+	nvme_phys_stop(ctrl, shutdown);
 }
 
-static void go_on(struct nvme_phys *ctrl)
+static void nvme_phys_resume_ctrl(struct nvme_phys *ctrl)
 {
-	guard(mutex)(&ctrl->life);
-	if (ctrl->dead)
+	guard(mutex)(&ctrl->lock);
+	if (ctrl->failed)
 		return;
 	if (nvme_phys_restart(ctrl))
-		nvme_phys_die(ctrl);
+		nvme_phys_fail(ctrl);
 	nvme_phys_unquiesce(ctrl);
 }
 
-static int nvme_phys_suspend(struct device *dev)
+static int nvme_phys_pm_suspend(struct device *dev)
 {
 	struct nvme_phys *ctrl = dev_get_drvdata(dev);
 	int err;
 
 	err = nvme_phys_freeze(ctrl);
 	if (!err)
-		pause(ctrl, true);
+		nvme_phys_suspend_ctrl(ctrl, true);
 	return err;
 }
 
-static int nvme_phys_resume(struct device *dev)
+static int nvme_phys_pm_resume(struct device *dev)
 {
 	struct nvme_phys *ctrl = dev_get_drvdata(dev);
 
-	go_on(ctrl);
+	nvme_phys_resume_ctrl(ctrl);
 	nvme_phys_unfreeze(ctrl);
 	return 0;
 }
 
-static DEFINE_SIMPLE_DEV_PM_OPS(nvme_phys_pm, nvme_phys_suspend,
-				nvme_phys_resume);
+static DEFINE_SIMPLE_DEV_PM_OPS(nvme_phys_pm, nvme_phys_pm_suspend,
+				nvme_phys_pm_resume);
 
-/* Someone else resets the device: through sysfs, or with its slot. */
+/* A function, slot or bus reset, for example through sysfs. */
 static void nvme_phys_reset_prepare(struct pci_dev *pdev)
 {
-	pause(pci_get_drvdata(pdev), false);
+	nvme_phys_suspend_ctrl(pci_get_drvdata(pdev), false);
 }
 
 static void nvme_phys_reset_done(struct pci_dev *pdev)
 {
-	go_on(pci_get_drvdata(pdev));
+	nvme_phys_resume_ctrl(pci_get_drvdata(pdev));
 }
 
-static const struct pci_error_handlers nvme_phys_errors = {
+static const struct pci_error_handlers nvme_phys_error_handlers = {
 	.reset_prepare = nvme_phys_reset_prepare,
 	.reset_done = nvme_phys_reset_done,
 };
@@ -367,8 +396,9 @@ static struct pci_driver nvme_phys_driver = {
 	.probe = nvme_phys_probe,
 	.remove = nvme_phys_remove,
 	.shutdown = nvme_phys_shutdown,
+	.dev_groups = nvme_phys_groups,
 	.driver.pm = pm_sleep_ptr(&nvme_phys_pm),
-	.err_handler = &nvme_phys_errors,
+	.err_handler = &nvme_phys_error_handlers,
 };
 module_pci_driver(nvme_phys_driver);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Queue pairs [4.1]: entries go in, completions come out.
+ * Queue pairs [4.1]: submission of commands, handling of completions.
  */
 #include <linux/cleanup.h>
 #include <linux/dma-mapping.h>
@@ -11,25 +11,25 @@
 #include "nvme_phys.h"
 
 /**
- * struct done - completions that were taken off a queue
+ * struct nvme_phys_done - requests whose completions were read from a queue
  * @batch: requests that succeeded, to be ended together
- * @rest: requests that are looked at one by one
+ * @others: requests to be ended one by one
  */
-struct done {
+struct nvme_phys_done {
 	struct io_comp_batch batch;
-	struct rq_list rest;
+	struct rq_list others;
 };
 
 /* ---- Memory ---- */
 
 /**
- * nvme_phys_queue_alloc() - get the memory of a queue pair
+ * nvme_phys_queue_alloc() - allocate a queue pair
  * @ctrl: the controller, with its doorbells mapped
  * @q: the queue, zeroed
- * @id: its number
- * @depth: entries in each queue
+ * @id: queue id
+ * @depth: entries in each of the two queues
  *
- * What was allocated before a failure goes with nvme_phys_queue_free().
+ * What was allocated before a failure is freed by nvme_phys_queue_free().
  *
  * Return: 0 or -ENOMEM.
  */
@@ -47,71 +47,21 @@ int nvme_phys_queue_alloc(struct nvme_phys *ctrl, struct nvme_phys_queue *q,
 	spin_lock_init(&q->sq_lock);
 	spin_lock_init(&q->cq_lock);
 
-	/* Coherent memory is aligned to a page, as queues must be. */
+	/* Coherent memory is page aligned, as queues must be. */
 	q->sq = dma_alloc_coherent(dev, depth * sizeof(*q->sq), &q->sq_dma,
 				   GFP_KERNEL);
 	q->cq = dma_alloc_coherent(dev, depth * sizeof(*q->cq), &q->cq_dma,
 				   GFP_KERNEL);
-	return q->sq && q->cq ? 0 : -ENOMEM;
-}
-
-static int alloc_lists(struct nvme_phys_queue *q, u32 tags)
-{
-	struct device *dev = &q->ctrl->pdev->dev;
-	struct nvme_phys_list first;
-
-	for (u32 i = 0; i < tags; i += NVME_PHYS_LISTS) {
-		first.addr = dma_alloc_coherent(dev, NVME_PHYS_LISTS *
-						NVME_PHYS_LIST_BYTES,
-						&first.dma, GFP_KERNEL);
-		if (!first.addr)
-			return -ENOMEM;
-
-		for (u32 k = 0; k < NVME_PHYS_LISTS && i + k < tags; k++) {
-			q->lists[i + k].addr = first.addr +
-					       k * NVME_PHYS_LIST_BYTES;
-			q->lists[i + k].dma = first.dma +
-					      k * NVME_PHYS_LIST_BYTES;
-		}
-	}
+	if (!q->sq || !q->cq)
+		return -ENOMEM;
+	q->bytes = PAGE_ALIGN(depth * sizeof(*q->sq)) +
+		   PAGE_ALIGN(depth * sizeof(*q->cq));
 	return 0;
 }
 
 /**
- * nvme_phys_queue_alloc_tags() - get what the requests of a queue need
- * @q: an I/O queue; the controller's limits are known
- *
- * All of it, so that no request allocates anything.
- *
- * Return: 0 or -ENOMEM; what was allocated goes with nvme_phys_queue_free().
- */
-int nvme_phys_queue_alloc_tags(struct nvme_phys_queue *q)
-{
-	u32 tags = q->depth - 1;
-
-	q->room = dma_phys_vec_room(&q->ctrl->pdev->dev, NVME_PHYS_MAX_SEGMENTS,
-				    q->ctrl->max_transfer);
-	q->segments = kvmalloc_array(tags, array_size(q->room,
-						      sizeof(*q->segments)),
-				     GFP_KERNEL);
-	q->lists = kvzalloc_objs(*q->lists, tags);
-	if (!q->segments || !q->lists)
-		return -ENOMEM;
-	return alloc_lists(q, tags);
-}
-
-static void free_lists(struct nvme_phys_queue *q)
-{
-	for (u32 i = 0; i < q->depth - 1 && q->lists[i].addr;
-	     i += NVME_PHYS_LISTS)
-		dma_free_coherent(&q->ctrl->pdev->dev,
-				  NVME_PHYS_LISTS * NVME_PHYS_LIST_BYTES,
-				  q->lists[i].addr, q->lists[i].dma);
-}
-
-/**
- * nvme_phys_queue_free() - give back the memory of a queue pair
- * @q: the queue, which the controller does not reach any more
+ * nvme_phys_queue_free() - free a queue pair
+ * @q: the queue, which the controller no longer accesses
  */
 void nvme_phys_queue_free(struct nvme_phys_queue *q)
 {
@@ -121,10 +71,7 @@ void nvme_phys_queue_free(struct nvme_phys_queue *q)
 		return;
 
 	dev = &q->ctrl->pdev->dev;
-	if (q->lists)
-		free_lists(q);
-	kvfree(q->lists);
-	kvfree(q->segments);
+	nvme_phys_free_lists(q);
 	if (q->cq)
 		dma_free_coherent(dev, q->depth * sizeof(*q->cq), q->cq,
 				  q->cq_dma);
@@ -134,118 +81,118 @@ void nvme_phys_queue_free(struct nvme_phys_queue *q)
 }
 
 /**
- * nvme_phys_queue_reset() - empty a queue pair, as a new one is
- * @q: the queue, which the controller does not reach
+ * nvme_phys_queue_reset() - empty a queue pair
+ * @q: the queue, which the controller does not access
  */
 void nvme_phys_queue_reset(struct nvme_phys_queue *q)
 {
-	/* An interrupt may still be on its way. */
+	/* The interrupt handler may still run. */
 	guard(spinlock_irq)(&q->cq_lock);
 	memset(q->cq, 0, q->depth * sizeof(*q->cq));
 	q->cq_head = 0;
 	q->phase = 1;
 	q->sq_tail = 0;
-	q->sq_rung = 0;
+	q->last_sq_tail = 0;
 }
 
 /* ---- Submission ---- */
 
-/* It has room: there are fewer commands than entries. */
-static void push(struct nvme_phys_queue *q, const struct nvme_command *cmd)
+/* The queue is never full: there are fewer tags than entries. */
+static void nvme_phys_queue_push(struct nvme_phys_queue *q,
+				 const struct nvme_command *cmd)
 {
 	q->sq[q->sq_tail] = *cmd;
 	if (++q->sq_tail == q->depth)
 		q->sq_tail = 0;
 }
 
-static void ring(struct nvme_phys_queue *q)
+static void nvme_phys_queue_write_sq_db(struct nvme_phys_queue *q)
 {
-	if (q->sq_rung == q->sq_tail)
+	if (q->last_sq_tail == q->sq_tail)
 		return;
 	writel(q->sq_tail, q->sq_db);
-	q->sq_rung = q->sq_tail;
+	q->last_sq_tail = q->sq_tail;
 }
 
 /**
- * nvme_phys_queue_submit() - put a command into a queue
+ * nvme_phys_queue_submit() - queue a command
  * @q: the queue
  * @cmd: the command
- * @now: tell the controller; else nvme_phys_queue_ring() will
+ * @last: ring the doorbell; else nvme_phys_queue_ring() does it later
  */
 void nvme_phys_queue_submit(struct nvme_phys_queue *q,
-			    const struct nvme_command *cmd, bool now)
+			    const struct nvme_command *cmd, bool last)
 {
 	guard(spinlock)(&q->sq_lock);
-	push(q, cmd);
-	if (now)
-		ring(q);
+	nvme_phys_queue_push(q, cmd);
+	if (last)
+		nvme_phys_queue_write_sq_db(q);
 }
 
 /**
- * nvme_phys_queue_submit_all() - put many in, and tell the controller once
+ * nvme_phys_queue_submit_list() - queue many commands, and ring the doorbell
  * @q: the queue
  * @list: requests with their commands; empty afterwards
  */
-void nvme_phys_queue_submit_all(struct nvme_phys_queue *q, struct rq_list *list)
+void nvme_phys_queue_submit_list(struct nvme_phys_queue *q,
+				 struct rq_list *list)
 {
-	struct nvme_phys_request *its;
+	struct nvme_phys_request *nreq;
 	struct request *rq;
 
 	guard(spinlock)(&q->sq_lock);
 	while ((rq = rq_list_pop(list))) {
-		its = blk_mq_rq_to_pdu(rq);
-		push(q, &its->cmd);
+		nreq = blk_mq_rq_to_pdu(rq);
+		nvme_phys_queue_push(q, &nreq->cmd);
 	}
-	ring(q);
+	nvme_phys_queue_write_sq_db(q);
 }
 
 /**
- * nvme_phys_queue_ring() - tell the controller of commands it was not told of
+ * nvme_phys_queue_ring() - ring the doorbell if there are new commands
  * @q: the queue
  */
 void nvme_phys_queue_ring(struct nvme_phys_queue *q)
 {
 	guard(spinlock)(&q->sq_lock);
-	ring(q);
+	nvme_phys_queue_write_sq_db(q);
 }
 
 /* ---- Completion ---- */
 
-/*
- * A controller that completes what it was not given, or the same thing twice, is
- * not believed.
- */
-static void take_request(struct nvme_phys_queue *q,
-			 const struct nvme_completion *cqe, struct done *done)
+/* A completion of a command that the controller does not have is ignored. */
+static void nvme_phys_queue_handle_cqe(struct nvme_phys_queue *q,
+				       const struct nvme_completion *cqe,
+				       struct nvme_phys_done *done)
 {
 	struct blk_mq_tags *tags = q->ctrl->tags.tags[q->id - 1];
 	struct request *rq;
-	struct nvme_phys_request *its;
+	struct nvme_phys_request *nreq;
 
-	/* A queue that no processor uses has no tags. */
+	/* A queue to which no CPU is mapped has no tags. */
 	rq = tags ? blk_mq_tag_to_rq(tags, cqe->command_id) : NULL;
 	if (!rq || blk_mq_rq_state(rq) != MQ_RQ_IN_FLIGHT) {
 		dev_warn_ratelimited(&q->ctrl->pdev->dev,
-				     "queue %u completed %#x, which it has not\n",
+				     "queue %u: completion of unknown command %#x\n",
 				     q->id, cqe->command_id);
 		return;
 	}
 
-	its = blk_mq_rq_to_pdu(rq);
-	its->status = le16_to_cpu(cqe->status) >> 1;
+	nreq = blk_mq_rq_to_pdu(rq);
+	nreq->status = le16_to_cpu(cqe->status) >> 1;
 	if (blk_mq_complete_request_remote(rq))
 		return;
-	if (!blk_mq_add_to_batch(rq, &done->batch, its->status,
-				 nvme_phys_completed_batch))
-		rq_list_add_tail(&done->rest, rq);
+	if (!blk_mq_add_to_batch(rq, &done->batch, nreq->status,
+				 nvme_phys_complete_batch))
+		rq_list_add_tail(&done->others, rq);
 }
 
-static void take_admin(struct nvme_phys *ctrl,
-		       const struct nvme_completion *cqe)
+static void nvme_phys_queue_handle_admin_cqe(struct nvme_phys *ctrl,
+					     const struct nvme_completion *cqe)
 {
 	if (cqe->command_id != READ_ONCE(ctrl->admin_id)) {
 		dev_warn_ratelimited(&ctrl->pdev->dev,
-				     "admin queue completed %#x, which it has not\n",
+				     "admin queue: completion of unknown command %#x\n",
 				     cqe->command_id);
 		return;
 	}
@@ -254,100 +201,102 @@ static void take_admin(struct nvme_phys *ctrl,
 	complete(&ctrl->admin_done);
 }
 
-static bool is_new(const struct nvme_phys_queue *q)
+static bool nvme_phys_queue_cqe_pending(const struct nvme_phys_queue *q)
 {
 	u16 status = le16_to_cpu(READ_ONCE(q->cq[q->cq_head].status));
 
 	return (status & 1) == q->phase;
 }
 
-/* All that is new, but no more than the queue holds. */
-static bool take_all(struct nvme_phys_queue *q, struct done *done)
+/* Handle all new entries, but no more than the queue has. */
+static bool nvme_phys_queue_poll_cq(struct nvme_phys_queue *q,
+				    struct nvme_phys_done *done)
 {
-	u32 taken = 0;
+	u32 count = 0;
 
-	while (taken < q->depth && is_new(q)) {
-		dma_rmb();	/* the entry is as new as its phase bit */
+	while (count < q->depth && nvme_phys_queue_cqe_pending(q)) {
+		dma_rmb();	/* read the entry after its phase bit */
 		if (q->id)
-			take_request(q, &q->cq[q->cq_head], done);
+			nvme_phys_queue_handle_cqe(q, &q->cq[q->cq_head], done);
 		else
-			take_admin(q->ctrl, &q->cq[q->cq_head]);
+			nvme_phys_queue_handle_admin_cqe(q->ctrl,
+							 &q->cq[q->cq_head]);
 		if (++q->cq_head == q->depth) {
 			q->cq_head = 0;
 			q->phase ^= 1;
 		}
-		taken++;
+		count++;
 	}
-	if (taken)
+	if (count)
 		writel(q->cq_head, q->cq_db);
-	return taken;
+	return count;
 }
 
-/* Outside of the lock, as it may take long. */
-static void end_all(struct done *done)
+/* Called without the lock, since ending requests may take long. */
+static void nvme_phys_queue_end_done(struct nvme_phys_done *done)
 {
 	struct request *rq;
 
 	if (!rq_list_empty(&done->batch.req_list))
-		nvme_phys_completed_batch(&done->batch);
-	while ((rq = rq_list_pop(&done->rest)))
-		nvme_phys_completed(rq);
+		nvme_phys_complete_batch(&done->batch);
+	while ((rq = rq_list_pop(&done->others)))
+		nvme_phys_complete_rq(rq);
 }
 
 /**
- * nvme_phys_queue_poll() - look for completions without an interrupt
+ * nvme_phys_queue_poll() - handle completions without an interrupt
  * @q: the queue
  *
  * Context: Process, interrupts on.
- * Return: whether there were any.
+ * Return: true if there were any.
  */
 bool nvme_phys_queue_poll(struct nvme_phys_queue *q)
 {
-	struct done done = {};
+	struct nvme_phys_done done = {};
 	bool found;
 
 	scoped_guard(spinlock_irq, &q->cq_lock)
-		found = take_all(q, &done);
-	end_all(&done);
+		found = nvme_phys_queue_poll_cq(q, &done);
+	nvme_phys_queue_end_done(&done);
 	return found;
 }
 
-static irqreturn_t interrupt(int irq, void *data)
+static irqreturn_t nvme_phys_queue_irq(int irq, void *data)
 {
 	struct nvme_phys_queue *q = data;
-	struct done done = {};
+	struct nvme_phys_done done = {};
 	bool found;
 
 	scoped_guard(spinlock, &q->cq_lock)
-		found = take_all(q, &done);
-	end_all(&done);
+		found = nvme_phys_queue_poll_cq(q, &done);
+	nvme_phys_queue_end_done(&done);
 	return found ? IRQ_HANDLED : IRQ_NONE;
 }
 
 /**
- * nvme_phys_queue_irq() - have the interrupt of a queue handled
+ * nvme_phys_queue_request_irq() - request the interrupt of a queue
  * @q: the queue, empty
  *
- * Return: 0 or what pci_request_irq() returns.
+ * Return: 0 or an error of pci_request_irq().
  */
-int nvme_phys_queue_irq(struct nvme_phys_queue *q)
+int nvme_phys_queue_request_irq(struct nvme_phys_queue *q)
 {
 	struct nvme_phys *ctrl = q->ctrl;
 	int err;
 
-	/* The last vector is shared where there are too few. */
+	/* If there are too few vectors, queues share the last one. */
 	q->vector = min_t(u32, q->id, ctrl->vectors - 1);
-	err = pci_request_irq(ctrl->pdev, q->vector, interrupt, NULL, q,
-			      "%s%dq%u", KBUILD_MODNAME, ctrl->index, q->id);
+	err = pci_request_irq(ctrl->pdev, q->vector, nvme_phys_queue_irq, NULL,
+			      q, "%s%dq%u", KBUILD_MODNAME, ctrl->index, q->id);
 	q->has_irq = !err;
 	return err;
 }
 
 /**
- * nvme_phys_queue_free_irq() - the reverse
+ * nvme_phys_queue_free_irq() - the reverse of nvme_phys_queue_request_irq()
  * @q: the queue
  *
- * When this returns the handler runs no more.
+ * When this returns the handler no longer runs.
  */
 void nvme_phys_queue_free_irq(struct nvme_phys_queue *q)
 {

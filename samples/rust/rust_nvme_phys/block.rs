@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Disks, and what becomes of their requests.
+//! Disks and their requests.
 //!
-//! A request is mapped, described and submitted in `queue_rq()`. It is unmapped and then completed
-//! when the controller is done with it, or by who took the controller its memory away.
+//! `queue_rq()` maps a request, writes its command and submits it. The request is unmapped and
+//! completed when the controller has completed it, or after the controller was disabled.
 
 use kernel::{
     block::{
@@ -42,38 +42,38 @@ use crate::{
         MAX_SEGMENTS, //
     },
     ioctl,
-    life::Controller,
     queue::{
         List,
         Queue,
-        Shape, //
+        QueueConfig, //
     },
+    recovery::Controller,
     regs::{
         high,
         low, //
     }, //
 };
 
-/// How often a request is tried again.
-const TRIES: u32 = 3;
+/// Maximum number of retries of a request.
+const MAX_RETRIES: u32 = 3;
 
-/// The largest number that there is a namespace after.
+/// The last namespace id for which Identify returns the following ones.
 const NSID_LAST: u32 = u32::MAX - 2;
 
 /// A namespace of a controller, which is a disk.
 pub(crate) struct Namespace<'bound> {
     pub(crate) ctrl: Arc<Controller<'bound>>,
     pub(crate) id: u32,
-    /// A block has so many bits of bytes.
+    /// Binary logarithm of the block size in bytes.
     shift: u32,
-    /// Blocks that are zeroed may be deallocated.
+    /// Write Zeroes may deallocate blocks.
     deallocate: bool,
 }
 
 type Rq<'bound> = ARef<Request<Namespace<'bound>>>;
 
 impl<'bound> Namespace<'bound> {
-    /// The blocks of a request: the first one and their number.
+    /// Returns the first block of a request, and the number of blocks.
     fn blocks(&self, rq: &Request<Self>) -> (u64, u32) {
         (
             rq.sector() >> (self.shift - SECTOR_SHIFT),
@@ -81,15 +81,15 @@ impl<'bound> Namespace<'bound> {
         )
     }
 
-    /// A command on the blocks of a request.
-    fn on_blocks(&self, rq: &Request<Self>, opcode: u8) -> Command {
+    /// Creates a command for the blocks of a request.
+    fn block_command(&self, rq: &Request<Self>, opcode: u8) -> Command {
         let (first, count) = self.blocks(rq);
         let fua = if rq.fua() { nvm::FUA } else { 0 };
 
         Command {
             opcode,
             nsid: self.id,
-            // The count starts at 0, and has 16 bits: a transfer is no larger.
+            // The count is 0's based. It has 16 bits, which limit the transfer.
             dwords: [
                 low(first),
                 high(first),
@@ -111,7 +111,7 @@ impl<'bound> Namespace<'bound> {
     }
 
     fn write_zeroes(&self, rq: &Request<Self>) -> Command {
-        let mut command = self.on_blocks(rq, nvm::WRITE_ZEROES);
+        let mut command = self.block_command(rq, nvm::WRITE_ZEROES);
 
         if self.deallocate && !rq.no_unmap() {
             command.dwords[2] |= nvm::DEALLOCATE;
@@ -122,27 +122,27 @@ impl<'bound> Namespace<'bound> {
     fn discard(&self, rq: &Request<Self>, list: List<'_>) -> Result<Command> {
         let (first, count) = self.blocks(rq);
 
-        // One range: attributes, length and start.
+        // One range: attributes, length, start.
         list.set(0, u64::from(count) << 32)?;
         list.set(1, first)?;
         Ok(Command {
             opcode: nvm::DATASET_MANAGEMENT,
             nsid: self.id,
             data: Data::prps(list.address(), 0),
-            // The number of ranges starts at 0.
+            // The number of ranges is 0's based.
             dwords: [0, nvm::ATTRIBUTE_DEALLOCATE, 0, 0, 0, 0],
         })
     }
 
-    /// The command for `rq`, and whether that has data.
+    /// Returns the command for `rq`, and whether it transfers data.
     fn command(&self, queue: &Queue<'bound>, rq: &Request<Self>) -> Result<(Command, bool)> {
-        Ok(match rq.command() {
-            mq::Command::Read => (self.on_blocks(rq, nvm::READ), true),
-            mq::Command::Write => (self.on_blocks(rq, nvm::WRITE), true),
-            mq::Command::Flush => (self.flush(), false),
-            mq::Command::Discard => (self.discard(rq, queue.list(rq.tag())?)?, false),
-            mq::Command::WriteZeroes => (self.write_zeroes(rq), false),
-            mq::Command::Other => return Err(EOPNOTSUPP),
+        Ok(match rq.op() {
+            mq::Op::Read => (self.block_command(rq, nvm::READ), true),
+            mq::Op::Write => (self.block_command(rq, nvm::WRITE), true),
+            mq::Op::Flush => (self.flush(), false),
+            mq::Op::Discard => (self.discard(rq, queue.list(rq.tag())?)?, false),
+            mq::Op::WriteZeroes => (self.write_zeroes(rq), false),
+            mq::Op::Other => return Err(EOPNOTSUPP),
         })
     }
 }
@@ -151,10 +151,10 @@ impl<'bound> Namespace<'bound> {
 impl<'bound> Operations for Namespace<'bound> {
     type QueueData = KBox<Self>;
 
-    // An error gives the request back: whoever holds it lets go of it first.
+    // An error gives the request back, so no reference is kept then.
     #[inline]
     fn queue_rq(ns: &Self, rq: Rq<'bound>, is_last: bool) -> Result {
-        if ns.ctrl.is_dead() {
+        if ns.ctrl.has_failed() {
             return Err(EIO);
         }
 
@@ -165,27 +165,28 @@ impl<'bound> Operations for Namespace<'bound> {
     }
 
     fn commit_rqs(ns: &Self) {
-        // It is not told which queue it is: rarely called, and quick where there is nothing to do.
+        // The queue is not passed. This is called rarely, and ringing without new commands is
+        // cheap.
         for queue in ns.ctrl.queues() {
             queue.ring();
         }
     }
 
     fn complete(rq: Rq<'bound>) {
-        completed(rq);
+        complete_rq(rq);
     }
 }
 
-/// Ends a request, or has it tried again. The controller is done with it, and its data unmapped.
-pub(crate) fn completed(rq: Rq<'_>) {
+/// Ends a request, or retries it. The controller no longer has it, and its data is unmapped.
+pub(crate) fn complete_rq(rq: Rq<'_>) {
     let ns = rq.queue_data();
     let status = Status::from_raw(rq.note());
 
-    // Nobody else refers to the request, so that these do not fail.
+    // There is no other reference to the request, so these do not fail.
     let _ = match status.to_result() {
         Ok(()) => Request::end(rq, Ok(())),
-        Err(_) if ns.ctrl.is_dead() => Request::end(rq, Err(EIO)),
-        Err(_) if status.is_worth_a_try() && rq.tries() < TRIES => Request::requeue(rq),
+        Err(_) if ns.ctrl.has_failed() => Request::end(rq, Err(EIO)),
+        Err(_) if status.is_retryable() && rq.tries() < MAX_RETRIES => Request::requeue(rq),
         error => Request::end(rq, error),
     };
 }
@@ -202,7 +203,7 @@ impl DiskOperations for Namespace<'_> {
     }
 }
 
-/// What a namespace says about itself.
+/// Identify data of a namespace.
 struct Identity {
     blocks: u64,
     shift: u32,
@@ -221,14 +222,14 @@ impl Identity {
             blocks: u64::from_le_bytes(bytes(&data, 0)?),
             shift: shift.into(),
             metadata: u16::from_le_bytes([low, high]),
-            // Deallocated blocks read as zeroes, and Write Zeroes may make them.
+            // DLFEAT: deallocated blocks read as zeroes, and Write Zeroes may deallocate.
             deallocate: dlfeat & 0x7 == 1 && dlfeat & 1 << 3 != 0,
         })
     }
 
-    /// Whether it can be a disk: the block layer has blocks of a page at most, and transfers of a
-    /// page at least.
-    fn is_usable(&self, max_transfer: usize) -> bool {
+    /// Returns whether the namespace can be a disk. The block layer needs blocks of at most a page,
+    /// and transfers of at least a page.
+    fn is_supported(&self, max_transfer: usize) -> bool {
         self.shift >= SECTOR_SHIFT
             && 1usize
                 .checked_shl(self.shift)
@@ -240,26 +241,35 @@ impl Identity {
     }
 }
 
-fn limits(ctrl: &Controller<'_>, shape: &Shape, page_size: usize, shift: u32) -> Result<Limits> {
+fn limits(
+    ctrl: &Controller<'_>,
+    config: &QueueConfig,
+    page_size: usize,
+    shift: u32,
+) -> Result<Limits> {
     let block = 1 << shift;
-    let max_hw_bytes = u32::try_from(shape.max_transfer)?;
-    // What has no data is told in blocks.
-    let most = (u32::MAX >> shift) << (shift - SECTOR_SHIFT);
+    let max_hw_bytes = u32::try_from(config.max_transfer)?;
+    // The length of a request in bytes has 32 bits.
+    let max_discard_sectors = (u32::MAX >> shift) << (shift - SECTOR_SHIFT);
 
     Ok(Limits {
         logical_block_size: block,
         max_hw_bytes,
         max_segments: u16::try_from(MAX_SEGMENTS)?,
         max_segment_size: u32::MAX,
-        virt_boundary: if shape.sgl {
+        virt_boundary: if config.sgl {
             None
         } else {
             Some(u32::try_from(page_size)?)
         },
         dma_alignment: 3,
-        max_discard_sectors: if ctrl.info.discard { most } else { 0 },
+        max_discard_sectors: if ctrl.info.discard {
+            max_discard_sectors
+        } else {
+            0
+        },
         discard_granularity: if ctrl.info.discard { block } else { 0 },
-        // The largest transfer is no limit here, but a command should not take long.
+        // Not a limit of the controller, but a command should not take long.
         max_write_zeroes_sectors: if ctrl.info.write_zeroes {
             max_hw_bytes >> SECTOR_SHIFT
         } else {
@@ -271,22 +281,22 @@ fn limits(ctrl: &Controller<'_>, shape: &Shape, page_size: usize, shift: u32) ->
     })
 }
 
-/// Makes a disk of namespace `nsid`. One that is of no use to us is no failure.
+/// Creates the disk of namespace `nsid`. Returns [`None`] if the namespace is not supported.
 fn new_disk<'bound>(
     ctrl: &Arc<Controller<'bound>>,
     admin: &mut Admin<'bound>,
-    shape: &Shape,
+    config: &QueueConfig,
     nsid: u32,
 ) -> Result<Option<Disk<'bound, Namespace<'bound>>>> {
     let identity = match Identity::read(admin, nsid) {
-        // The controller works, and does not know it.
+        // The controller runs, and reports an error for this namespace.
         Err(error) if error == EIO && admin.is_running() => return Ok(None),
         identity => identity?,
     };
-    if !identity.is_usable(shape.max_transfer) {
+    if !identity.is_supported(config.max_transfer) {
         dev_warn!(
             ctrl.dev(),
-            "namespace {} is no disk: {} blocks of 2^{} bytes and {} of metadata\n",
+            "namespace {} not supported: {} blocks of 2^{} bytes and {} of metadata\n",
             nsid,
             identity.blocks,
             identity.shift,
@@ -295,7 +305,7 @@ fn new_disk<'bound>(
         return Ok(None);
     }
 
-    let limits = limits(ctrl, shape, admin.caps.page_size(), identity.shift)?;
+    let limits = limits(ctrl, config, admin.caps.page_size(), identity.shift)?;
     let ns = KBox::new(
         Namespace {
             ctrl: ctrl.clone(),
@@ -306,7 +316,8 @@ fn new_disk<'bound>(
         GFP_KERNEL,
     )?;
 
-    // SAFETY: It is kept by the controller until that is unbound, or dropped before.
+    // SAFETY: The disk is dropped on failure. Else it is stored in the controller, and dropped
+    // before the device is unbound.
     let disk = unsafe {
         Disk::new(
             ctrl.dev(),
@@ -318,18 +329,18 @@ fn new_disk<'bound>(
         )
     };
     match disk {
-        // There may be more that the block layer does not work with.
+        // The block layer may refuse other limits.
         Err(error) if error == EINVAL => {
-            dev_warn!(ctrl.dev(), "namespace {} is no disk\n", nsid);
+            dev_warn!(ctrl.dev(), "namespace {} not supported\n", nsid);
             Ok(None)
         }
         disk => disk.map(Some),
     }
 }
 
-/// Calls `f` with the number of each namespace.
+/// Calls `f` with the id of each namespace.
 ///
-/// The list has the numbers above the one asked for, and ends with 0.
+/// Identify returns the ids above the given one in ascending order, and 0 at the end.
 fn for_each_namespace<'bound>(
     admin: &mut Admin<'bound>,
     mut f: impl FnMut(&mut Admin<'bound>, u32) -> Result,
@@ -356,16 +367,16 @@ fn for_each_namespace<'bound>(
     }
 }
 
-/// Finds the namespaces, and makes a disk of each.
+/// Creates and adds the disks of all namespaces.
 ///
-/// All are made before the first one is added, and may cause a reset: that finds the same disks at
-/// its begin and its end.
-pub(crate) fn add_disks(ctrl: &Arc<Controller<'_>>, shape: &Shape) -> Result {
+/// All disks are created before the first one is added. Adding one may reset the controller, which
+/// must not see a disk appear between quiesce and unquiesce.
+pub(crate) fn add_disks(ctrl: &Arc<Controller<'_>>, config: &QueueConfig) -> Result {
     let mut disks = KVec::new();
 
-    ctrl.with_life(|life| {
-        for_each_namespace(&mut life.admin, |admin, nsid| {
-            if let Some(disk) = new_disk(ctrl, admin, shape, nsid)? {
+    ctrl.with_state(|state| {
+        for_each_namespace(&mut state.admin, |admin, nsid| {
+            if let Some(disk) = new_disk(ctrl, admin, config, nsid)? {
                 disks.push(disk, GFP_KERNEL)?;
             }
             Ok(())
@@ -374,6 +385,6 @@ pub(crate) fn add_disks(ctrl: &Arc<Controller<'_>>, shape: &Shape) -> Result {
     for disk in &disks {
         disk.add()?;
     }
-    ctrl.has_disks(disks);
+    ctrl.set_disks(disks);
     Ok(())
 }

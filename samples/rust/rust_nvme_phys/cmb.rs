@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The controller memory buffer (CMB; NVM Express 1.4, sections 3.1.11, 3.1.12, 3.1.19), lent to
-//! other devices: as ranges to drivers that ask for them, and as pages to programs that map
+//! The controller memory buffer (CMB; NVM Express 1.4, sections 3.1.11, 3.1.12, 3.1.19), shared
+//! with other devices: as ranges for drivers, and as pages for programs that map
 //! `/sys/bus/pci/devices/<device>/p2pmem/allocate`.
 
 use kernel::{
@@ -27,19 +27,19 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) struct Cmb {
     bar: u32,
-    /// Where the BAR is on the bus.
+    /// Bus address of the BAR.
     base: u64,
-    /// It is enabled by a register of its own.
-    control: bool,
+    /// `CMBMSC` enables the buffer.
+    has_cmbmsc: bool,
 }
 
 impl Cmb {
-    /// Finds the buffer. Not every controller has one, and none is needed.
+    /// Finds the buffer, which is optional.
     pub(crate) fn find(pdev: &pci::Device<Bound>, regs: &Regs<'_>, caps: &Caps) -> Option<Self> {
-        let control = caps.has_cmb_control();
+        let has_cmbmsc = caps.has_cmbmsc();
 
-        // Since 1.4 the registers read as 0 until asked for.
-        if control {
+        // Since version 1.4 CMBSZ and CMBLOC read as 0 until CRE is set.
+        if has_cmbmsc {
             regs.write_reg(regs::CMBMSC_LO::zeroed().with_cre(true));
         }
         let bar = whole_bar(pdev, regs.read(regs::CMBLOC), regs.read(regs::CMBSZ))?;
@@ -47,13 +47,13 @@ impl Cmb {
         Some(Self {
             bar,
             base: bus_address(pdev, bar).ok()?,
-            control,
+            has_cmbmsc,
         })
     }
 
-    /// Has a controller, which has lost that when it lost its power, know its own buffer.
+    /// Sets the bus address of the buffer in its controller, which has lost it if it was reset.
     pub(crate) fn enable(&self, regs: &Regs<'_>) {
-        if !self.control {
+        if !self.has_cmbmsc {
             return;
         }
         let base = regs::CMBMSC_LO::from_raw(low(self.base));
@@ -68,9 +68,10 @@ impl Cmb {
     }
 }
 
-/// The BAR that the buffer fills.
+/// Returns the BAR that the buffer fills.
 ///
-/// A peer lends a whole BAR. One that holds registers as well is no business of others.
+/// A peer shares a whole BAR. So a buffer is shared only if it fills its BAR: no other device may
+/// access registers.
 fn whole_bar(pdev: &pci::Device, loc: regs::CMBLOC, cmbsz: regs::CMBSZ) -> Option<u32> {
     let bar = loc.bir().get();
     let szu = cmbsz.szu().get();
@@ -84,20 +85,20 @@ fn whole_bar(pdev: &pci::Device, loc: regs::CMBLOC, cmbsz: regs::CMBSZ) -> Optio
         return None;
     }
 
-    // It may be announced larger than its BAR.
+    // The buffer may be larger than its BAR.
     let bytes = u64::from(cmbsz.sz().get()) << (12 + 4 * szu);
     let size = pdev.resource_len(bar).ok()?;
     (size != 0 && bytes >= size).then_some(bar)
 }
 
-/// Where BAR `bar` is on the bus.
+/// Returns the bus address of BAR `bar`.
 fn bus_address(pdev: &pci::Device<Bound>, bar: u32) -> Result<u64> {
     let config = pdev.config_space();
     // CAST: one of six.
     let offset = 0x10 + 4 * bar as usize;
     let low = config.try_read32(offset)?;
 
-    // Bits 2 and 1 are 2 where the next register holds the upper half; bits 3 to 0 are flags.
+    // Bits 3 to 0 are flags. If bits 2 and 1 are 2, the next register is the upper half.
     let high = match low & 0x6 {
         0x4 => config.try_read32(offset + 4)?,
         _ => 0,
@@ -105,18 +106,18 @@ fn bus_address(pdev: &pci::Device<Bound>, bar: u32) -> Result<u64> {
     Ok(u64::from(high) << 32 | u64::from(low & !0xf))
 }
 
-/// A controller's buffer, lent to other devices; dropping it waits until none has a range of it
-/// mapped. Who uses its pages is waited for later, when the device has been unbound.
-pub(crate) struct Lending<'bound> {
-    // Dropped first: the controller still answers those who use the buffer.
+/// The buffer of a controller, shared with other devices. Dropping it waits for the last unmap of a
+/// range of it. After the device was unbound, devres waits for users of its pages.
+pub(crate) struct SharedCmb<'bound> {
+    // Dropped first, while the buffer can still be accessed.
     peer: Option<Peer<'bound>>,
     regs: Arc<Regs<'bound>>,
     cmb: Cmb,
     published: bool,
 }
 
-impl<'bound> Lending<'bound> {
-    /// Lends the buffer. That it is not lent is no failure of the controller.
+impl<'bound> SharedCmb<'bound> {
+    /// Shares the buffer. Sharing is optional: failures are only logged.
     pub(crate) fn new(
         pdev: &'bound pci::Device<Bound>,
         regs: Arc<Regs<'bound>>,
@@ -125,13 +126,13 @@ impl<'bound> Lending<'bound> {
         cmb.enable(&regs);
 
         let peer = Peer::register(pdev, cmb.bar)
-            .inspect_err(|error| dev_warn!(pdev, "CMB is not lent ({:?})\n", error))
+            .inspect_err(|error| dev_warn!(pdev, "CMB is not shared ({:?})\n", error))
             .ok()?;
 
-        // Pages are an extra: not every BAR can have them.
+        // A CMB without pages is shared with drivers only.
         let published = peer
             .publish()
-            .inspect_err(|error| dev_warn!(pdev, "CMB has no pages ({:?})\n", error))
+            .inspect_err(|error| dev_warn!(pdev, "no pages for the CMB ({:?})\n", error))
             .is_ok();
         Some(Self {
             peer: Some(peer),
@@ -142,11 +143,11 @@ impl<'bound> Lending<'bound> {
     }
 }
 
-impl Drop for Lending<'_> {
+impl Drop for SharedCmb<'_> {
     fn drop(&mut self) {
         self.peer = None;
-        // Somebody may still read and write its pages.
-        if self.cmb.control && !self.published {
+        // Its pages may still be in use.
+        if self.cmb.has_cmbmsc && !self.published {
             self.regs.write_reg(regs::CMBMSC_LO::zeroed());
         }
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A controller: registers, and admin commands.
+//! Registers and admin commands of a controller.
 //!
-//! The rule that keeps memory safe: none is unmapped or freed while the controller may still reach
-//! it. A command completes, or the controller is disabled first.
+//! Memory is unmapped or freed only when the controller no longer accesses it: after the command
+//! has completed, or after the controller was disabled.
 
 use kernel::{
     device::{
@@ -66,14 +66,14 @@ use crate::{
 };
 
 const ADMIN_DEPTH: u32 = 32;
-/// Most data of one admin command.
+/// Maximum data of an admin command, in bytes.
 pub(crate) const ADMIN_BYTES: usize = SZ_4K;
-/// How long one admin command may take.
+/// Time limit for an admin command.
 const ADMIN_TIMEOUT: Delta = Delta::from_secs(5);
-/// How long a controller that does not obey may take for what it has begun on the bus.
+/// Time limit for pending transactions of a controller that could not be disabled.
 const PENDING_TIMEOUT: Delta = Delta::from_secs(5);
-/// How long a command waits before it looks whether there still is a controller.
-const SLICE: Delta = Delta::from_secs(1);
+/// How often a wait for an admin command checks whether the controller is gone or has failed.
+const POLL_INTERVAL: Delta = Delta::from_secs(1);
 
 pub(crate) const MAX_TRANSFER: usize = SZ_1M;
 pub(crate) const MAX_SEGMENTS: usize = 128;
@@ -82,16 +82,16 @@ pub(crate) const MAX_SEGMENTS: usize = 128;
 pub(crate) const CNS_NAMESPACE: u32 = 0;
 /// `CNS` of Identify: the controller.
 const CNS_CONTROLLER: u32 = 1;
-/// `CNS` of Identify: the ids of namespaces above the one asked for.
+/// `CNS` of Identify: ids of active namespaces above the given one.
 pub(crate) const CNS_ACTIVE: u32 = 2;
-/// The feature that sets how many I/O queues there are.
+/// Feature id of Number of Queues.
 const FEATURE_QUEUES: u32 = 7;
 /// In Create I/O Queue: the queue is physically contiguous.
 const QUEUE_CONTIGUOUS: u32 = 1 << 0;
-/// In Create I/O Completion Queue: it raises interrupts.
+/// In Create I/O Completion Queue: interrupts are enabled.
 const QUEUE_INTERRUPTS: u32 = 1 << 1;
 
-/// What the registers say that a controller can do.
+/// Capabilities of a controller, from the CAP register.
 #[derive(Clone, Copy)]
 pub(crate) struct Caps {
     low: regs::CAP_LO,
@@ -101,8 +101,8 @@ pub(crate) struct Caps {
 impl Caps {
     /// # Errors
     ///
-    /// - `ENODEV` where the controller is gone;
-    /// - `EOPNOTSUPP` where it is not for us.
+    /// - `ENODEV` if the controller is gone;
+    /// - `EOPNOTSUPP` if it is not supported.
     fn read(dev: &Device<Bound>, bar: &Regs<'_>) -> Result<Self> {
         let caps = Self {
             low: bar.read(regs::CAP_LO),
@@ -113,7 +113,7 @@ impl Caps {
             return Err(ENODEV);
         }
         if caps.page_size() > PAGE_SIZE {
-            dev_err!(dev, "wants pages of {}\n", caps.page_size());
+            dev_err!(dev, "minimum page size is {}\n", caps.page_size());
             return Err(EOPNOTSUPP);
         }
         if !caps.high.css_nvm() {
@@ -127,59 +127,58 @@ impl Caps {
         Ok(caps)
     }
 
-    /// The page that PRP entries count in, as the controller is set to.
+    /// Returns the memory page size that the controller is set to, in bytes.
     pub(crate) fn page_size(&self) -> usize {
         SZ_4K << self.high.mpsmin().get()
     }
 
-    /// Distance between doorbells, as a power of two above 4 bytes.
+    /// Returns the distance between doorbells, as a power of two above 4 bytes.
     pub(crate) fn doorbell_stride(&self) -> u32 {
         self.high.dstrd().get()
     }
 
-    /// Most entries in a queue.
+    /// Returns the maximum number of entries in a queue.
     pub(crate) fn max_depth(&self) -> u32 {
         self.low.mqes().get() + 1
     }
 
-    /// How long the controller may take to become ready, or not: counted in half seconds, and 0
-    /// would leave no time at all.
-    fn ready(&self) -> Delta {
+    /// Returns the time limit for enabling and disabling. TO is in units of 500 ms, and may be 0.
+    fn ready_timeout(&self) -> Delta {
         Delta::from_millis(500 * (i64::from(self.low.to().get()) + 1))
     }
 
-    /// Whether the CMB is enabled by its own register.
-    pub(crate) fn has_cmb_control(&self) -> bool {
+    /// Returns whether `CMBMSC` enables the CMB.
+    pub(crate) fn has_cmbmsc(&self) -> bool {
         self.high.cmbs()
     }
 }
 
-/// What a controller says about itself.
+/// Limits and features of a controller, from its Identify data.
 #[derive(Clone, Copy)]
 pub(crate) struct Info {
-    /// Bytes of the largest transfer that it takes.
+    /// Maximum transfer in bytes.
     pub(crate) max_transfer: usize,
-    /// It has SGL descriptors.
+    /// SGL descriptors are supported.
     pub(crate) sgl: bool,
-    /// It has a write cache that may be lost.
+    /// There is a volatile write cache.
     pub(crate) write_cache: bool,
-    /// It knows Dataset Management.
+    /// Dataset Management is supported.
     pub(crate) discard: bool,
-    /// It knows Write Zeroes.
+    /// Write Zeroes is supported.
     pub(crate) write_zeroes: bool,
-    /// How long it may take to shut down.
-    pub(crate) shutdown: Delta,
+    /// Time limit for a shutdown.
+    pub(crate) shutdown_timeout: Delta,
 }
 
-/// How a command ended, and what it returns.
-pub(crate) struct Answer {
+/// Status and result of an admin command.
+pub(crate) struct AdminResult {
     pub(crate) status: Status,
     pub(crate) result: u32,
 }
 
-impl Answer {
-    /// What the command returns, where it did not fail.
-    fn result(self, dev: &Device<Bound>, opcode: u8) -> Result<u32> {
+impl AdminResult {
+    /// Returns the result; [`EIO`] if the status is not success.
+    fn into_result(self, dev: &Device<Bound>, opcode: u8) -> Result<u32> {
         if self.status != Status::SUCCESS {
             dev_warn!(
                 dev,
@@ -195,7 +194,7 @@ impl Answer {
 
 /// The registers and the admin queue of a controller.
 ///
-/// Dropping it disables the controller, so that memory which that knows can be freed then.
+/// Dropping it disables the controller, so that memory that the controller accesses can be freed.
 pub(crate) struct Admin<'bound> {
     pub(crate) pdev: &'bound pci::Device<Bound>,
     pub(crate) bar: Arc<Regs<'bound>>,
@@ -204,7 +203,7 @@ pub(crate) struct Admin<'bound> {
     completions: Completions<'bound>,
     event: Arc<Event>,
     cid: u16,
-    /// It is enabled.
+    /// The controller is enabled.
     running: bool,
 }
 
@@ -217,8 +216,8 @@ impl Drop for Admin<'_> {
 }
 
 impl<'bound> Admin<'bound> {
-    /// Allocates the admin queue of the controller behind `bar`. It must be disabled before it is
-    /// enabled: who had it may have left it running.
+    /// Allocates the admin queue. The controller must be disabled before it is enabled, as a
+    /// previous driver or firmware may have left it enabled.
     pub(crate) fn new(
         pdev: &'bound pci::Device<Bound>,
         bar: Arc<Regs<'bound>>,
@@ -243,17 +242,22 @@ impl<'bound> Admin<'bound> {
         self.pdev.as_ref()
     }
 
-    /// Whether it is enabled, and answers.
+    /// Returns whether the controller is enabled and responds.
     pub(crate) fn is_running(&self) -> bool {
         self.running
     }
 
-    /// Waits until `done`. A fatal status ends each wait but the one for a disabled controller,
-    /// which is its cure.
-    fn wait(&self, timeout: Delta, curable: bool, done: impl Fn(regs::CSTS) -> bool) -> Result {
+    /// Waits until `done`. A fatal status ends the wait unless `ignore_fatal`: disabling recovers
+    /// the controller.
+    fn wait(
+        &self,
+        timeout: Delta,
+        ignore_fatal: bool,
+        done: impl Fn(regs::CSTS) -> bool,
+    ) -> Result {
         let csts = read_poll_timeout(
             || regs::status(&self.bar),
-            |csts| done(*csts) || (!curable && csts.cfs()),
+            |csts| done(*csts) || (!ignore_fatal && csts.cfs()),
             Delta::from_millis(1),
             timeout,
         )?;
@@ -268,43 +272,43 @@ impl<'bound> Admin<'bound> {
         let cc = self.bar.read(regs::CC);
 
         if cc.en() {
-            // `EN` may fall only after `RDY` rose, which it never does where the controller failed.
-            let _ = self.wait(self.caps.ready(), false, |csts| csts.rdy());
+            // `EN` may be cleared only after `RDY` is set, or if the controller has failed.
+            let _ = self.wait(self.caps.ready_timeout(), false, |csts| csts.rdy());
             self.bar.write_reg(cc.with_en(false).with_const_shn::<0>());
         }
-        self.wait(self.caps.ready(), true, |csts| !csts.rdy())?;
+        self.wait(self.caps.ready_timeout(), true, |csts| !csts.rdy())?;
 
-        // Where nobody answers a read, zeroes may come back, and they promise nothing.
+        // The read of a device that is gone may return zeroes, so `RDY` alone proves nothing.
         if self.bar.read(regs::CAP_LO) != self.caps.low {
             return Err(ENODEV);
         }
         Ok(())
     }
 
-    /// Takes the memory away from the controller.
+    /// Disables the controller.
     ///
-    /// Afterwards it reaches none: it says that it is disabled, or it may not master the bus any
-    /// more.
+    /// Afterwards it accesses no memory, even if this fails: it has reported that it is disabled,
+    /// or it is no bus master.
     ///
     /// # Errors
     ///
-    /// - `ENODEV` where it is gone;
-    /// - `ETIMEDOUT` where it does not obey.
+    /// - `ENODEV` if it is gone;
+    /// - `ETIMEDOUT` if it does not clear `RDY`.
     pub(crate) fn disable(&mut self) -> Result {
         self.running = false;
         self.wait_disabled().inspect_err(|error| {
-            dev_err!(self.dev(), "cannot be disabled ({:?})\n", error);
-            self.stop_master();
+            dev_err!(self.dev(), "disable failed ({:?})\n", error);
+            self.clear_master();
         })
     }
 
-    /// Waits, but not for ever, for what the controller has begun, and lets it begin nothing more.
+    /// Disables bus mastering, and waits for pending transactions, up to a time limit.
     ///
-    /// What may be left then are its reads: what it wrote needs no answer.
-    fn stop_master(&self) {
+    /// Only reads can be pending after that, as writes are posted.
+    fn clear_master(&self) {
         let start: Instant<Monotonic> = Instant::now();
 
-        while !self.pdev.stop_master() {
+        while !self.pdev.clear_master() {
             if start.elapsed() > PENDING_TIMEOUT {
                 dev_err!(self.dev(), "transactions still pending\n");
                 return;
@@ -312,13 +316,13 @@ impl<'bound> Admin<'bound> {
         }
     }
 
-    /// Has the controller, which is disabled, take admin commands.
+    /// Enables the controller, which is disabled, for admin commands.
     ///
     /// # Errors
     ///
-    /// - `ENODEV` where it is gone;
-    /// - `EIO` where it failed;
-    /// - `ETIMEDOUT` where it does not become ready.
+    /// - `ENODEV` if it is gone;
+    /// - `EIO` on a fatal status;
+    /// - `ETIMEDOUT` if it does not become ready.
     pub(crate) fn enable(&mut self) -> Result {
         let (asq, acq) = (self.submissions.address(), self.completions.address());
         let aqa = regs::AQA::zeroed()
@@ -331,23 +335,23 @@ impl<'bound> Admin<'bound> {
 
         self.submissions.reset();
         self.completions.reset()?;
-        self.pdev.start_master();
+        self.pdev.set_master();
         self.bar.write_reg(aqa);
         self.bar.write_reg(regs::ASQ_LO::from_raw(low(asq)));
         self.bar.write_reg(regs::ASQ_HI::from_raw(high(asq)));
         self.bar.write_reg(regs::ACQ_LO::from_raw(low(acq)));
         self.bar.write_reg(regs::ACQ_HI::from_raw(high(acq)));
         self.bar.write_reg(cc);
-        // Whatever comes of it, it is to be disabled now.
+        // From now on it has to be disabled, even if enabling fails.
         self.running = true;
         self.bar.write_reg(cc.with_en(true));
-        self.wait(self.caps.ready(), false, |csts| csts.rdy())
+        self.wait(self.caps.ready_timeout(), false, |csts| csts.rdy())
             .inspect_err(|_| {
                 let _ = self.disable();
             })
     }
 
-    /// Has the controller save what it has. It is given no more commands.
+    /// Shuts the controller down: it flushes its volatile write cache. It gets no more commands.
     pub(crate) fn notify_shutdown(&mut self, timeout: Delta) {
         self.bar
             .update(regs::CC, |cc| cc.with_const_shn::<{ regs::SHN_NORMAL }>());
@@ -356,35 +360,35 @@ impl<'bound> Admin<'bound> {
         });
 
         if let Err(error) = done {
-            dev_warn!(self.dev(), "did not shut down ({:?})\n", error);
+            dev_warn!(self.dev(), "shutdown failed ({:?})\n", error);
         }
     }
 
-    /// Waits for the answer to the last command, in slices, so that it is soon noticed that the
-    /// controller is gone or failed.
-    fn wait_answer(&mut self) -> Result<Completion> {
+    /// Waits for the completion of the last command. Checks regularly whether the controller is
+    /// gone or has failed.
+    fn wait_completion(&mut self) -> Result<Completion> {
         let start: Instant<Monotonic> = Instant::now();
         let mut woken = Woken::Interrupt;
         let mut unknown = 0u32;
 
         loop {
-            // Looked at before the queue, so that a late wake-up costs time and nothing else.
+            // Checked before the queue, so that a late wake-up causes no timeout.
             let late = start.elapsed() > ADMIN_TIMEOUT;
 
-            // A controller that completes without end does not keep us here.
+            // No more than the queue has, even if the controller adds entries without end.
             for _ in 0..ADMIN_DEPTH {
                 let Some(completion) = self.completions.pop()? else {
                     break;
                 };
-                self.completions.popped()?;
+                self.completions.ring()?;
                 if completion.cid != self.cid {
                     unknown += 1;
                     if unknown == 1 {
-                        dev_warn!(self.dev(), "admin: unknown completion\n");
+                        dev_warn!(self.dev(), "admin queue: completion of unknown command\n");
                     }
                     continue;
                 }
-                if woken == Woken::Clock {
+                if woken == Woken::Timeout {
                     dev_warn!(self.dev(), "admin: completion without interrupt\n");
                 }
                 return Ok(completion);
@@ -392,8 +396,8 @@ impl<'bound> Admin<'bound> {
             if late {
                 return Err(ETIMEDOUT);
             }
-            woken = self.event.wait(SLICE);
-            if woken == Woken::Clock {
+            woken = self.event.wait(POLL_INTERVAL);
+            if woken == Woken::Timeout {
                 let csts = regs::status(&self.bar)?;
                 if csts.cfs() || !csts.rdy() {
                     return Err(EIO);
@@ -402,17 +406,17 @@ impl<'bound> Admin<'bound> {
         }
     }
 
-    /// Has the controller do an admin command.
+    /// Executes an admin command.
     ///
     /// # Errors
     ///
-    /// With any error the controller may still be at it: reset it, or disable it before memory that
-    /// the command names is unmapped.
+    /// After an error the controller may still execute the command: disable or reset it before
+    /// unmapping memory that the command points to.
     ///
-    /// - `ENODEV` where the controller does not run, or is gone;
-    /// - `EIO` where it failed;
-    /// - `ETIMEDOUT` where it does not answer.
-    pub(crate) fn run(&mut self, command: &Command) -> Result<Answer> {
+    /// - `ENODEV` if the controller does not run or is gone;
+    /// - `EIO` on a fatal status;
+    /// - `ETIMEDOUT` if the command does not complete.
+    pub(crate) fn run(&mut self, command: &Command) -> Result<AdminResult> {
         if !self.running {
             return Err(ENODEV);
         }
@@ -420,8 +424,8 @@ impl<'bound> Admin<'bound> {
         self.cid = self.cid.wrapping_add(1);
         self.submissions.push(command, self.cid)?;
         self.submissions.ring()?;
-        match self.wait_answer() {
-            Ok(completion) => Ok(Answer {
+        match self.wait_completion() {
+            Ok(completion) => Ok(AdminResult {
                 status: completion.status,
                 result: completion.result,
             }),
@@ -437,34 +441,34 @@ impl<'bound> Admin<'bound> {
         }
     }
 
-    /// The same for a command that returns data: all of `memory`, from [`data_memory`], is the
-    /// controller's to write, whatever the command says.
+    /// Executes an admin command that returns data. `memory` is from [`data_memory`]; the
+    /// controller may write all of it, whatever the command says.
     ///
     /// # Errors
     ///
-    /// As [`Admin::run`]; where the controller fails it is disabled. And as [`Mapping::new`].
+    /// Those of [`Admin::run`], with the controller disabled, and those of [`Mapping::new`].
     pub(crate) fn read(
         &mut self,
         mut command: Command,
         memory: KVec<u8>,
-    ) -> Result<(Answer, KVec<u8>)> {
+    ) -> Result<(AdminResult, KVec<u8>)> {
         let map = Mapping::<Cpu<KVec<u8>>, FromDevice>::new(self.dev(), memory)?;
 
         command.data = self.two_prps(map.dma_address(), map.size());
         match self.run(&command) {
-            Ok(answer) => Ok((answer, map.unmap())),
+            Ok(result) => Ok((result, map.unmap())),
             Err(error) => {
                 if self.running {
                     let _ = self.disable();
                 }
-                // Unmapped from here on only.
+                // Unmapped only after the controller was disabled.
                 drop(map);
                 Err(error)
             }
         }
     }
 
-    /// Data of no more than a page, wherever it starts.
+    /// Returns a data pointer for at most a page of data, which may start anywhere.
     fn two_prps(&self, addr: u64, size: usize) -> Data {
         let next = (addr | (self.caps.page_size() as u64 - 1)) + 1;
 
@@ -475,11 +479,11 @@ impl<'bound> Admin<'bound> {
         }
     }
 
-    /// Asks the controller about itself or a namespace.
+    /// Executes an Identify command.
     ///
     /// # Errors
     ///
-    /// As [`Admin::read`], and `EIO` where the controller reports a failure.
+    /// Those of [`Admin::read`], and `EIO` if the status is not success.
     pub(crate) fn identify(&mut self, cns: u32, nsid: u32) -> Result<KVec<u8>> {
         let command = Command {
             opcode: admin::IDENTIFY,
@@ -487,49 +491,50 @@ impl<'bound> Admin<'bound> {
             dwords: [cns, 0, 0, 0, 0, 0],
             ..Command::default()
         };
-        let (answer, data) = self.read(command, data_memory()?)?;
+        let (result, data) = self.read(command, data_memory()?)?;
 
-        answer.result(self.dev(), admin::IDENTIFY)?;
+        result.into_result(self.dev(), admin::IDENTIFY)?;
         Ok(data)
     }
 
-    /// Learns what the controller can do.
+    /// Identifies the controller, and derives its limits.
     ///
     /// # Errors
     ///
-    /// As [`Admin::identify`].
+    /// Those of [`Admin::identify`].
     pub(crate) fn identify_controller(&mut self) -> Result<Info> {
         let data = self.identify(CNS_CONTROLLER, 0)?;
         let [mdts] = bytes(&data, 77)?;
         let [vwc] = bytes(&data, 525)?;
         let oncs = u16::from_le_bytes(bytes(&data, 520)?);
         let sgls = u32::from_le_bytes(bytes(&data, 536)?);
-        // In microseconds, 0 where it is not told.
-        let shutdown = i64::from(u32::from_le_bytes(bytes(&data, 88)?) / 1000);
+        // RTD3E is in microseconds, 0 if not reported.
+        let shutdown_ms = i64::from(u32::from_le_bytes(bytes(&data, 88)?) / 1000);
 
-        // `MDTS` is a power of two of pages; 0 is no limit.
+        // MDTS is a power of two in units of the minimum page; 0 is no limit.
         let max_transfer = match self.caps.page_size().checked_shl(mdts.into()) {
             Some(limit) if mdts != 0 && limit != 0 => limit.min(MAX_TRANSFER),
             _ => MAX_TRANSFER,
         };
         Ok(Info {
             max_transfer,
-            // Both of the supported kinds of alignment are ours: four bytes.
+            // Data is aligned to 4 bytes, so either kind of support suffices.
             sgl: matches!(sgls & 3, 1 | 2),
             write_cache: vwc & 1 << 0 != 0,
             discard: oncs & 1 << 2 != 0,
             write_zeroes: oncs & 1 << 3 != 0,
-            shutdown: Delta::from_millis(shutdown.clamp(5_000, 60_000)),
+            shutdown_timeout: Delta::from_millis(shutdown_ms.clamp(5_000, 60_000)),
         })
     }
 
-    /// Agrees on the number of I/O queues, of which there are none: `want` or fewer.
+    /// Requests `want` I/O queues, before any is created. Returns the number that the controller
+    /// grants, which is at most `want`.
     ///
     /// # Errors
     ///
-    /// As [`Admin::run`], and `EIO` where the controller reports a failure.
-    pub(crate) fn count_queues(&mut self, want: u16) -> Result<u16> {
-        // All four counts start at 0.
+    /// Those of [`Admin::run`], and `EIO` if the status is not success.
+    pub(crate) fn set_queue_count(&mut self, want: u16) -> Result<u16> {
+        // All four numbers are 0's based.
         let last = u32::from(want) - 1;
         let result = self
             .run(&Command {
@@ -537,17 +542,17 @@ impl<'bound> Admin<'bound> {
                 dwords: [FEATURE_QUEUES, last << 16 | last, 0, 0, 0, 0],
                 ..Command::default()
             })?
-            .result(self.dev(), admin::SET_FEATURES)?;
+            .into_result(self.dev(), admin::SET_FEATURES)?;
 
-        let most = (result & 0xffff).min(result >> 16).min(last) + 1;
-        Ok(u16::try_from(most)?)
+        let count = (result & 0xffff).min(result >> 16).min(last) + 1;
+        Ok(u16::try_from(count)?)
     }
 
-    /// Has the controller use `queue`, which is not in use, with an interrupt vector.
+    /// Creates `queue` in the controller, with an interrupt vector.
     ///
     /// # Errors
     ///
-    /// As [`Admin::count_queues`].
+    /// Those of [`Admin::set_queue_count`].
     pub(crate) fn create_queue(&mut self, queue: &Queue<'_>, vector: u16) -> Result {
         let id = u32::from(queue.id);
         let size = (queue.depth - 1) << 16 | id;
@@ -573,35 +578,35 @@ impl<'bound> Admin<'bound> {
             dwords: [size, flags, 0, 0, 0, 0],
             ..Command::default()
         })?
-        .result(self.dev(), opcode)?;
+        .into_result(self.dev(), opcode)?;
         Ok(())
     }
 
-    /// Asks the controller to abort a command. That it could not is no failure.
+    /// Executes an Abort command. It is a success even if it has aborted nothing.
     ///
     /// # Errors
     ///
-    /// As [`Admin::run`], and `EIO` where the controller reports a failure.
+    /// Those of [`Admin::run`], and `EIO` if the status is not success.
     pub(crate) fn abort(&mut self, queue: u16, tag: u32) -> Result {
         self.run(&Command {
             opcode: admin::ABORT,
             dwords: [u32::from(queue) | tag << 16, 0, 0, 0, 0, 0],
             ..Command::default()
         })?
-        .result(self.dev(), admin::ABORT)?;
+        .into_result(self.dev(), admin::ABORT)?;
         Ok(())
     }
 }
 
-/// Memory for the data of an admin command.
+/// Allocates memory for the data of an admin command.
 ///
-/// To allocate it may wait for a disk. So it is not for those who hold the life of a controller
-/// that has disks: their timeouts wait for that.
+/// The allocation may wait for I/O. So it must not be done with the state of a controller locked
+/// that has disks: the timeouts of their requests take that lock.
 pub(crate) fn data_memory() -> Result<KVec<u8>> {
     Ok(KVec::zeroed(ADMIN_BYTES, GFP_KERNEL)?)
 }
 
-/// `N` bytes of identify data.
+/// Returns `N` bytes of Identify data.
 pub(crate) fn bytes<const N: usize>(data: &[u8], offset: usize) -> Result<[u8; N]> {
     let end = offset.checked_add(N).ok_or(EINVAL)?;
 
@@ -610,11 +615,11 @@ pub(crate) fn bytes<const N: usize>(data: &[u8], offset: usize) -> Result<[u8; N
         .ok_or(EINVAL)
 }
 
-/// What an admin command waits for: the interrupt of its queue.
+/// The interrupt of the admin queue, for a task that waits for it.
 #[pin_data]
 pub(crate) struct Event {
     #[pin]
-    fired: SpinLockIrq<bool>,
+    pending: SpinLockIrq<bool>,
     #[pin]
     wake: CondVar,
 }
@@ -623,38 +628,38 @@ pub(crate) struct Event {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Woken {
     Interrupt,
-    Clock,
+    Timeout,
     Signal,
 }
 
 impl Event {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            fired <- new_spinlock_irq!(false),
+            pending <- new_spinlock_irq!(false),
             wake <- new_condvar!(),
         })
     }
 
-    /// Sleeps until the interrupt has come since the last call, at most `timeout`.
+    /// Sleeps until there was an interrupt since the last call, up to `timeout`.
     fn wait(&self, timeout: Delta) -> Woken {
         let jiffies = msecs_to_jiffies(timeout.as_millis().try_into().unwrap_or(0));
-        let mut fired = self.fired.lock();
+        let mut pending = self.pending.lock();
         let mut woken = Woken::Interrupt;
 
-        if !*fired {
-            woken = match self.wake.wait_interruptible_timeout(&mut fired, jiffies) {
+        if !*pending {
+            woken = match self.wake.wait_interruptible_timeout(&mut pending, jiffies) {
                 CondVarTimeoutResult::Woken { .. } => Woken::Interrupt,
-                CondVarTimeoutResult::Timeout => Woken::Clock,
+                CondVarTimeoutResult::Timeout => Woken::Timeout,
                 CondVarTimeoutResult::Signal { .. } => Woken::Signal,
             };
         }
-        if core::mem::take(&mut *fired) {
+        if core::mem::take(&mut *pending) {
             woken = Woken::Interrupt;
         }
-        drop(fired);
+        drop(pending);
 
-        // A command that the controller may carry out is never abandoned to a signal, and with one
-        // pending nothing sleeps interruptibly: look again soon instead.
+        // A signal must not end the wait, as the controller may execute the command. While a signal
+        // is pending no interruptible sleep is possible, so poll.
         if woken == Woken::Signal {
             fsleep(Delta::from_millis(1));
         }
@@ -662,12 +667,12 @@ impl Event {
     }
 }
 
-/// The handler of the admin queue's interrupt.
+/// The interrupt handler of the admin queue.
 pub(crate) struct AdminHandler(pub(crate) Arc<Event>);
 
 impl irq::Handler for AdminHandler {
     fn handle(&self) -> irq::IrqReturn {
-        *self.0.fired.lock() = true;
+        *self.0.pending.lock() = true;
         self.0.wake.notify_all();
         irq::IrqReturn::Handled
     }

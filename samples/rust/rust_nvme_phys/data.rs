@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the data is: PRP entries and SGL descriptors (NVM Express 1.4, sections 4.3, 4.4).
+//! PRP entries and SGL descriptors (NVM Express 1.4, sections 4.3, 4.4).
 
 use kernel::{
     dma::phys::RequestMapping,
@@ -13,14 +13,15 @@ use crate::{
     queue::List, //
 };
 
-/// The last byte of an SGL descriptor: it describes data.
+/// Type in the last byte of an SGL descriptor: data block.
 const SGL_DATA: u64 = 0x00 << 56;
-/// The same: it describes the only, and so the last, list of descriptors.
+/// Type in the last byte of an SGL descriptor: the last segment of descriptors.
 const SGL_LAST_SEGMENT: u64 = 0x30 << 56;
 
-/// Describes what is mapped to a controller: in the command where that does, else in a `list`.
+/// Returns the data pointer of a command for the mapped data. Writes a `list` if the data pointer
+/// cannot hold all of it.
 ///
-/// [`None`] where it cannot be described, which the limits of the disks and the device exclude.
+/// [`None`] if the segments cannot be described. The limits of the disks exclude that.
 pub(crate) fn describe<'a>(
     mapping: &RequestMapping<'_, Namespace<'_>>,
     list: impl FnOnce() -> Result<List<'a>>,
@@ -38,24 +39,24 @@ pub(crate) fn describe<'a>(
     }
 }
 
-/// Two entries do for data that lies in two pages: a part, and the next.
+/// Two PRP entries suffice for data in two pages.
 fn two_prps(mut segments: impl ExactSizeIterator<Item = (u64, usize)>, page: u64) -> Option<Data> {
     let (first, len) = segments.next()?;
-    let part = page - (first & (page - 1));
+    let in_page = page - (first & (page - 1));
     let len = len as u64;
 
-    // The last two bits are not address.
+    // The two low bits of a PRP entry are reserved.
     if first & 3 != 0 {
         return None;
     }
     match segments.next() {
-        None if len <= part => Some(Data::prps(first, 0)),
-        None if len <= part + page => Some(Data::prps(first, first + part)),
-        Some((second, rest))
+        None if len <= in_page => Some(Data::prps(first, 0)),
+        None if len <= in_page + page => Some(Data::prps(first, first + in_page)),
+        Some((second, second_len))
             if segments.len() == 0
-                && len == part
+                && len == in_page
                 && second & (page - 1) == 0
-                && rest as u64 <= page =>
+                && second_len as u64 <= page =>
         {
             Some(Data::prps(first, second))
         }
@@ -87,8 +88,8 @@ fn sgl_descriptors(
     Some(Data { words, sgl: true })
 }
 
-/// The first entry may start inside a page, and the last page need not be filled. That the pages
-/// between them are whole was promised by the limits, and is looked at all the same.
+/// The first entry may start inside a page, and the last page may be used in part. All pages
+/// between them are whole because of the limits of the disk; this is checked.
 fn prp_list(
     segments: impl ExactSizeIterator<Item = (u64, usize)>,
     list: List<'_>,

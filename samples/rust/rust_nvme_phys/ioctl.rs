@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! ioctl(2) on a disk: what nvme-cli asks a controller.
+//! ioctl(2) on a disk: admin commands of nvme-cli.
 //!
-//! Only commands that read, and whose length of data is known: it must be the caller's. The
-//! controller gets a whole buffer of the kernel's in any case.
+//! Only commands that return data of known length are passed through, and the caller must pass that
+//! length. The controller always writes to a whole buffer of the kernel.
 
 use kernel::{
     cred::Capability,
@@ -31,12 +31,12 @@ use crate::{
     },
     controller::{
         data_memory,
-        Answer,
+        AdminResult,
         ADMIN_BYTES, //
     }, //
 };
 
-/// A command, as user space gives it: the part that is in all kinds.
+/// `struct nvme_passthru_cmd`, which is also the start of `struct nvme_passthru_cmd64`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct PassthruCmd {
@@ -57,16 +57,17 @@ struct PassthruCmd {
     cdw14: u32,
     cdw15: u32,
     timeout_ms: u32,
-    /// The result where that has 32 bits.
-    last: u32,
+    /// The result if it has 32 bits, else reserved.
+    result: u32,
 }
 
-// SAFETY: It is made of numbers.
+// SAFETY: All fields are integers, for which any bytes are valid.
 unsafe impl FromBytes for PassthruCmd {}
-// SAFETY: It is made of numbers, and has no padding: its size is the sum of theirs.
+// SAFETY: All fields are integers. Their sizes add up to that of the struct, so there is no
+// padding.
 unsafe impl AsBytes for PassthruCmd {}
 
-/// The same, where the result has 64 bits, which follow.
+/// `struct nvme_passthru_cmd64`: the result has 64 bits.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct PassthruCmd64 {
@@ -79,12 +80,12 @@ const ADMIN_CMD: u32 = _IOWR::<PassthruCmd>(b'N' as u32, 0x41);
 const ADMIN64_CMD: u32 = _IOWR::<PassthruCmd64>(b'N' as u32, 0x47);
 
 /// Offset of the 32-bit result.
-const RESULT: usize = core::mem::offset_of!(PassthruCmd, last);
+const RESULT: usize = core::mem::offset_of!(PassthruCmd, result);
 /// Offset of the 64-bit result.
 const RESULT64: usize = core::mem::offset_of!(PassthruCmd64, result);
 
 impl PassthruCmd {
-    /// How much data it returns, or why it is not done.
+    /// Returns the length of the data, or why the command is refused.
     fn data_bytes(&self) -> Result<usize> {
         match self.opcode {
             admin::IDENTIFY => Ok(ADMIN_BYTES),
@@ -102,9 +103,9 @@ impl PassthruCmd {
         }
     }
 
-    /// Some features have data; others are not for us.
+    /// Returns the length of the data of Get Features.
     fn feature_bytes(&self) -> Result<usize> {
-        // What can be done with a feature is told without data.
+        // Supported capabilities (SEL is 3) are returned in dword 0.
         if self.cdw10 >> 8 & 0x7 == 3 {
             return Ok(0);
         }
@@ -117,7 +118,8 @@ impl PassthruCmd {
             0x0e => Ok(8),
             // Host behaviour.
             0x16 => Ok(512),
-            // Arbitration to events, keep alive to recovery level, sanitize, software progress.
+            // Arbitration to asynchronous events, keep alive to read recovery level, sanitize
+            // config, software progress.
             0x01 | 0x02 | 0x04..=0x0b | 0x0f..=0x12 | 0x17 | 0x80 => Ok(0),
             _ => Err(EPERM),
         }
@@ -149,22 +151,21 @@ impl PassthruCmd {
         }
     }
 
-    /// Has the controller do it; a controller that does not answer is reset, as its requests need
-    /// it.
-    fn run(&self, ns: &Namespace<'_>) -> Result<Answer> {
+    /// Executes the command. Resets the controller if it does not complete the command.
+    fn run(&self, ns: &Namespace<'_>) -> Result<AdminResult> {
         let memory = data_memory()?;
-        let (answer, data) = ns.ctrl.with_life(|life| {
-            if !life.admin.is_running() {
+        let (result, data) = ns.ctrl.with_state(|state| {
+            if !state.admin.is_running() {
                 return Err(ENODEV);
             }
-            let answer = life.admin.read(self.command(), memory);
-            if !life.admin.is_running() {
-                ns.ctrl.reset(life);
+            let result = state.admin.read(self.command(), memory);
+            if !state.admin.is_running() {
+                ns.ctrl.reset(state);
             }
-            answer
+            result
         })?;
 
-        if answer.status == Status::SUCCESS {
+        if result.status == Status::SUCCESS {
             let data = data.get(..self.data_len as usize).ok_or(EINVAL)?;
             let addr = usize::try_from(self.addr)?;
 
@@ -172,12 +173,12 @@ impl PassthruCmd {
                 .writer()
                 .write_slice(data)?;
         }
-        Ok(answer)
+        Ok(result)
     }
 }
 
-/// An admin command, whose result of `bytes` bytes is at offset `result` of what `arg` points at.
-fn admin_command(ns: &Namespace<'_>, arg: usize, result: usize, bytes: usize) -> Result<c_int> {
+/// Executes the admin command at address `arg`. Its result has `bytes` bytes at `offset`.
+fn admin_command(ns: &Namespace<'_>, arg: usize, offset: usize, bytes: usize) -> Result<c_int> {
     let user = UserPtr::from_addr(arg);
 
     if !Capability::SysAdmin.of_current() {
@@ -187,34 +188,34 @@ fn admin_command(ns: &Namespace<'_>, arg: usize, result: usize, bytes: usize) ->
         .reader()
         .read()?;
     cmd.check()?;
-    let answer = cmd.run(ns)?;
+    let result = cmd.run(ns)?;
 
-    let value = u64::from(answer.result).to_ne_bytes();
-    let value32 = answer.result.to_ne_bytes();
-    UserSlice::new(user.wrapping_byte_add(result), bytes)
+    let value = u64::from(result.result).to_ne_bytes();
+    let value32 = result.result.to_ne_bytes();
+    UserSlice::new(user.wrapping_byte_add(offset), bytes)
         .writer()
         .write_slice(if bytes == value.len() {
             &value
         } else {
             &value32
         })?;
-    Ok(c_int::try_from(answer.status.raw())?)
+    Ok(c_int::try_from(result.status.raw())?)
 }
 
-/// Answers an ioctl: with 0, the number of the namespace, or the status of the command.
+/// Handles an ioctl. Returns the namespace id, or the status of the command.
 ///
 /// # Errors
 ///
-/// - `ENOTTY` where there is no such command;
-/// - `EACCES` where the caller is not privileged;
-/// - `EPERM` for an opcode or a feature that is not offered;
-/// - `EINVAL` for a length that is not the command's, or where other fields are not 0;
-/// - `EFAULT` for bad memory of the caller's;
-/// - `ENODEV` where the device is gone, or does not run;
-/// - `EIO`, `ETIMEDOUT` where it failed, and was reset.
+/// - `ENOTTY` if there is no such ioctl;
+/// - `EACCES` if the caller is not privileged;
+/// - `EPERM` if the opcode or the feature is not passed through;
+/// - `EINVAL` if the length is not that of the command, or reserved fields are not 0;
+/// - `EFAULT` if the address is invalid;
+/// - `ENODEV` if the controller is gone or does not run;
+/// - `EIO`, `ETIMEDOUT` if the command failed; the controller was reset.
 pub(crate) fn ioctl(ns: &Namespace<'_>, cmd: u32, arg: usize) -> Result<c_int> {
     match cmd {
-        ID if ns.ctrl.is_dead() => Err(ENODEV),
+        ID if ns.ctrl.has_failed() => Err(ENODEV),
         ID => Ok(c_int::try_from(ns.id)?),
         ADMIN_CMD => admin_command(ns, arg, RESULT, size_of::<u32>()),
         ADMIN64_CMD => admin_command(ns, arg, RESULT64, size_of::<u64>()),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Queue pairs: entries go in, completions come out (NVM Express 1.4, section 4.1).
+//! Queue pairs: submission of commands, handling of completions (NVM Express 1.4, section 4.1).
 
 use kernel::{
     block::mq::{
@@ -14,7 +14,7 @@ use kernel::{
     dma::{
         phys::{
             RequestMapping,
-            VecStorage, //
+            SgStorage, //
         },
         Coherent, //
     },
@@ -39,7 +39,7 @@ use kernel::{
         },
         new_spinlock_irq,
         Arc,
-        Place,
+        AtomicSlot,
         SpinLock,
         SpinLockIrq, //
     }, //
@@ -66,9 +66,9 @@ use crate::{
 
 type Rq<'bound> = ARef<Request<Namespace<'bound>>>;
 
-/// Words of a tag's list: 512 PRP entries or 256 SGL descriptors, in one page.
+/// Words of a list: 512 PRP entries or 256 SGL descriptors, in one page.
 const LIST_WORDS: usize = 512;
-/// Lists that are allocated together.
+/// Number of lists in one allocation.
 const LISTS: usize = 8;
 
 /// A submission queue.
@@ -81,8 +81,8 @@ pub(crate) struct Submissions<'bound> {
     doorbell: usize,
     /// Next entry to fill.
     tail: u32,
-    /// What the doorbell was told last.
-    rung: u32,
+    /// Value last written to the doorbell.
+    last_tail: u32,
 }
 
 /// A completion queue.
@@ -93,13 +93,13 @@ pub(crate) struct Completions<'bound> {
     depth: u32,
     entries: Coherent<[[u32; 4]]>,
     doorbell: usize,
-    /// Next completion to look at.
+    /// Next entry to check.
     head: u32,
-    /// What the phase bit of a new completion is; it flips with each round.
+    /// Phase bit of the next new entry. It is inverted at each wrap-around.
     phase: bool,
 }
 
-/// The entry after `entry`.
+/// Returns the index after `entry`.
 fn next(entry: u32, depth: u32) -> u32 {
     if entry + 1 < depth {
         entry + 1
@@ -109,7 +109,7 @@ fn next(entry: u32, depth: u32) -> u32 {
 }
 
 impl<'bound> Submissions<'bound> {
-    /// Allocates queue number `id`, with `depth` entries.
+    /// Allocates the queue with id `id` and `depth` entries.
     pub(crate) fn new(
         dev: &Device<Bound>,
         bar: Arc<Regs<'bound>>,
@@ -117,30 +117,30 @@ impl<'bound> Submissions<'bound> {
         id: u16,
         depth: u32,
     ) -> Result<Self> {
-        // CAST: A number of entries is far below 2^32. Coherent memory is aligned to a page, as
-        // queues must be.
+        // CAST: The number of entries fits into `usize`. Coherent memory is page aligned, as queues
+        // must be.
         Ok(Self {
             bar,
             depth,
             entries: Coherent::zeroed_slice(dev, depth as usize, GFP_KERNEL)?,
             doorbell: regs::sq_doorbell(id, caps.doorbell_stride()),
             tail: 0,
-            rung: 0,
+            last_tail: 0,
         })
     }
 
-    /// Where the controller finds it.
+    /// Returns the DMA address of the queue.
     pub(crate) fn address(&self) -> u64 {
         self.entries.dma_address()
     }
 
-    /// Empties it, as a new one is. The controller must not reach it.
+    /// Empties the queue. The controller must not access it.
     pub(crate) fn reset(&mut self) {
         self.tail = 0;
-        self.rung = 0;
+        self.last_tail = 0;
     }
 
-    /// Puts `command` in; there is room, as there are fewer commands than entries.
+    /// Adds `command`. The queue is never full: there are fewer commands than entries.
     pub(crate) fn push(&mut self, command: &Command, cid: u16) -> Result {
         let entry = io_project!(self.entries, [try: self.tail as usize]);
 
@@ -151,20 +151,20 @@ impl<'bound> Submissions<'bound> {
         Ok(())
     }
 
-    /// Tells the controller of commands that it was not told of.
+    /// Rings the doorbell if there are new commands.
     #[inline]
     pub(crate) fn ring(&mut self) -> Result {
-        if self.rung == self.tail {
+        if self.last_tail == self.tail {
             return Ok(());
         }
-        self.rung = self.tail;
-        // The write of a register is ordered after the writes to memory before it.
+        self.last_tail = self.tail;
+        // The register write is ordered after the preceding writes to memory.
         self.bar.try_write32(self.tail, self.doorbell)
     }
 }
 
 impl<'bound> Completions<'bound> {
-    /// Allocates queue number `id`, with `depth` entries.
+    /// Allocates the queue with id `id` and `depth` entries.
     pub(crate) fn new(
         dev: &Device<Bound>,
         bar: Arc<Regs<'bound>>,
@@ -172,7 +172,7 @@ impl<'bound> Completions<'bound> {
         id: u16,
         depth: u32,
     ) -> Result<Self> {
-        // CAST: As of `Submissions`.
+        // CAST: See `Submissions`.
         Ok(Self {
             bar,
             depth,
@@ -183,12 +183,12 @@ impl<'bound> Completions<'bound> {
         })
     }
 
-    /// Where the controller finds it.
+    /// Returns the DMA address of the queue.
     pub(crate) fn address(&self) -> u64 {
         self.entries.dma_address()
     }
 
-    /// Empties it, as a new one is. The controller must not reach it.
+    /// Empties the queue. The controller must not access it.
     pub(crate) fn reset(&mut self) -> Result {
         for entry in 0..self.depth as usize {
             io_project!(self.entries, [try: entry]).copy_write([0; 4]);
@@ -198,7 +198,7 @@ impl<'bound> Completions<'bound> {
         Ok(())
     }
 
-    /// Takes the next completion, where there is a new one.
+    /// Reads the next completion, if there is a new one.
     pub(crate) fn pop(&mut self) -> Result<Option<Completion>> {
         let head = self.head as usize;
         let word3 = u32::from_le(io_read!(self.entries, [try: head][try: 3]));
@@ -206,40 +206,40 @@ impl<'bound> Completions<'bound> {
             return Ok(None);
         }
 
-        // The phase bit is written last: the rest must not be read before it.
+        // Read the rest of the entry after its phase bit.
         dma_mb(Read);
         let result = u32::from_le(io_read!(self.entries, [try: head][try: 0]));
 
         self.head = next(self.head, self.depth);
         self.phase ^= self.head == 0;
         Ok(Some(Completion {
-            // CAST: The lower half.
+            // CAST: The command id is the low half.
             cid: word3 as u16,
             status: Status::from_completion(word3),
             result,
         }))
     }
 
-    /// Gives the entries of completions that were taken back to the controller.
-    pub(crate) fn popped(&mut self) -> Result {
+    /// Rings the doorbell: entries that were read may be reused.
+    pub(crate) fn ring(&mut self) -> Result {
         self.bar.try_write32(self.head, self.doorbell)
     }
 }
 
-/// What a request needs while the controller has it, or is about to.
-struct Slot<'bound> {
-    /// There, unless `mapping` is.
-    storage: Option<VecStorage>,
-    /// The request, where it has data.
+/// The driver data of a request.
+struct RequestData<'bound> {
+    /// [`None`] while `mapping` uses it.
+    storage: Option<SgStorage>,
+    /// The request, if it has data.
     mapping: Option<RequestMapping<'bound, Namespace<'bound>>>,
-    /// The request, where it has none.
-    bare: Option<Rq<'bound>>,
+    /// The request, if it has no data.
+    rq: Option<Rq<'bound>>,
 }
 
-impl<'bound> Slot<'bound> {
-    /// Lets go of the request, its data unmapped.
+impl<'bound> RequestData<'bound> {
+    /// Unmaps the data, and returns the request.
     #[inline]
-    fn empty(&mut self) -> Option<Rq<'bound>> {
+    fn unmap(&mut self) -> Option<Rq<'bound>> {
         match self.mapping.take() {
             Some(mapping) => {
                 let (rq, storage) = mapping.unmap();
@@ -247,54 +247,54 @@ impl<'bound> Slot<'bound> {
                 self.storage = Some(storage);
                 Some(rq)
             }
-            None => self.bare.take(),
+            None => self.rq.take(),
         }
     }
 }
 
-/// A tag. Its slot goes from hand to hand: who takes it out of its place has it alone, and who
-/// takes a request out of its flight completes it: nobody else can.
+/// A tag and its request data, which is in one of two slots. Taking it out of a slot gives
+/// exclusive access, so that only one task completes a request.
 struct Tag<'bound> {
-    /// The slot, where no request is in it.
-    idle: Place<KBox<Slot<'bound>>>,
-    /// The slot, where the controller has its request.
-    flight: Place<KBox<Slot<'bound>>>,
-    /// Which of the tag's submissions that is.
+    /// The data if no request uses it.
+    idle: AtomicSlot<KBox<RequestData<'bound>>>,
+    /// The data if the controller has the request.
+    in_flight: AtomicSlot<KBox<RequestData<'bound>>>,
+    /// Number of the submission in flight.
     serial: Atomic<u32>,
-    /// Which of them the controller was last asked to abort.
+    /// Number of the submission that was last aborted.
     aborted: Atomic<u32>,
 }
 
 impl<'bound> Tag<'bound> {
-    fn new(storage: VecStorage) -> Result<Self> {
-        let slot = Slot {
+    fn new(storage: SgStorage) -> Result<Self> {
+        let data = RequestData {
             storage: Some(storage),
             mapping: None,
-            bare: None,
+            rq: None,
         };
 
         Ok(Self {
-            idle: Place::new(KBox::new(slot, GFP_KERNEL)?),
-            flight: Place::empty(),
+            idle: AtomicSlot::new(KBox::new(data, GFP_KERNEL)?),
+            in_flight: AtomicSlot::empty(),
             serial: Atomic::new(0),
             aborted: Atomic::new(0),
         })
     }
 
-    /// Empties its slot, and puts that back.
+    /// Unmaps the data, makes it idle, and returns the request.
     #[inline]
-    fn release(&self, mut slot: KBox<Slot<'bound>>) -> Option<Rq<'bound>> {
-        let rq = slot.empty();
+    fn release(&self, mut data: KBox<RequestData<'bound>>) -> Option<Rq<'bound>> {
+        let rq = data.unmap();
 
-        // Nothing is there: a tag has one slot.
-        self.idle.put(slot);
+        // The slot was empty: a tag has one `RequestData`.
+        self.idle.put(data);
         rq
     }
 
-    /// Takes back the request that the controller has.
+    /// Takes the request that is in flight, with its data unmapped.
     #[inline]
-    fn land(&self) -> Option<Rq<'bound>> {
-        self.flight.take().and_then(|slot| self.release(slot))
+    fn take_request(&self) -> Option<Rq<'bound>> {
+        self.in_flight.take().and_then(|data| self.release(data))
     }
 }
 
@@ -302,16 +302,16 @@ impl<'bound> Tag<'bound> {
 #[pin_data]
 pub(crate) struct Queue<'bound> {
     dev: &'bound Device<Bound>,
-    /// From 1 on: 0 is the admin queue.
+    /// Queue id, at least 1; 0 is the admin queue.
     pub(crate) id: u16,
     pub(crate) depth: u32,
     sgl: bool,
     page_size: u64,
-    /// That the controller completes what it does not have was said, since it was enabled.
-    complained: Atomic<bool>,
+    /// A completion of an unknown command was logged since the controller was enabled.
+    warned: Atomic<bool>,
     tags: KVec<Tag<'bound>>,
     lists: KVec<Coherent<[u64]>>,
-    /// Where the controller finds the two queues.
+    /// DMA addresses of the two queues.
     pub(crate) sq_address: u64,
     pub(crate) cq_address: u64,
     #[pin]
@@ -320,39 +320,40 @@ pub(crate) struct Queue<'bound> {
     completions: SpinLockIrq<Completions<'bound>>,
 }
 
-/// What all queues of a controller have in common.
+/// The configuration of all I/O queues of a controller.
 #[derive(Clone, Copy)]
-pub(crate) struct Shape {
-    /// Entries in each.
+pub(crate) struct QueueConfig {
+    /// Entries in each queue.
     pub(crate) depth: u32,
-    /// Bytes of the largest transfer.
+    /// Maximum transfer in bytes.
     pub(crate) max_transfer: usize,
-    /// Whether SGL descriptors are used.
+    /// SGL descriptors are used.
     pub(crate) sgl: bool,
 }
 
-impl Shape {
-    /// Requests at a time: a queue with all entries used would look empty.
+impl QueueConfig {
+    /// Returns the number of requests in flight. One entry is unused, as a full queue would look
+    /// empty.
     pub(crate) fn tags(&self) -> u32 {
         self.depth - 1
     }
 }
 
 impl<'bound> Queue<'bound> {
-    /// Allocates I/O queue `id`, and all that its requests need: none of them allocates anything.
+    /// Allocates I/O queue `id`, with segments and lists for all of its requests.
     pub(crate) fn new(
         dev: &'bound Device<Bound>,
         bar: Arc<Regs<'bound>>,
         caps: &Caps,
         id: u16,
-        shape: Shape,
+        config: QueueConfig,
     ) -> Result<Arc<Self>> {
-        let count = shape.tags() as usize;
+        let count = config.tags() as usize;
         let mut tags = KVec::with_capacity(count, GFP_KERNEL)?;
         let mut lists = KVec::with_capacity(count.div_ceil(LISTS), GFP_KERNEL)?;
 
         for tag in 0..count {
-            let storage = VecStorage::new(dev, MAX_SEGMENTS, shape.max_transfer, GFP_KERNEL)?;
+            let storage = SgStorage::new(dev, MAX_SEGMENTS, config.max_transfer, GFP_KERNEL)?;
             if tag % LISTS == 0 {
                 let list = Coherent::zeroed_slice(dev, LISTS * LIST_WORDS, GFP_KERNEL)?;
                 lists.push(list, GFP_KERNEL)?;
@@ -360,16 +361,16 @@ impl<'bound> Queue<'bound> {
             tags.push(Tag::new(storage)?, GFP_KERNEL)?;
         }
 
-        let submissions = Submissions::new(dev, bar.clone(), caps, id, shape.depth)?;
-        let completions = Completions::new(dev, bar, caps, id, shape.depth)?;
+        let submissions = Submissions::new(dev, bar.clone(), caps, id, config.depth)?;
+        let completions = Completions::new(dev, bar, caps, id, config.depth)?;
         Arc::pin_init(
             pin_init!(Self {
                 dev,
                 id,
-                depth: shape.depth,
-                sgl: shape.sgl,
+                depth: config.depth,
+                sgl: config.sgl,
                 page_size: caps.page_size() as u64,
-                complained: Atomic::new(false),
+                warned: Atomic::new(false),
                 tags,
                 lists,
                 sq_address: submissions.address(),
@@ -381,9 +382,9 @@ impl<'bound> Queue<'bound> {
         )
     }
 
-    /// Empties the queue. The controller must not reach it.
+    /// Empties the queue pair. The controller must not access it.
     pub(crate) fn reset(&self) -> Result {
-        self.complained.store(false, Relaxed);
+        self.warned.store(false, Relaxed);
         self.submissions.lock().reset();
         self.completions.lock().reset()
     }
@@ -392,7 +393,7 @@ impl<'bound> Queue<'bound> {
         self.tags.get(tag as usize)
     }
 
-    /// Memory of `tag` for what its command points at.
+    /// Returns the list of `tag`.
     pub(crate) fn list(&self, tag: u32) -> Result<List<'_>> {
         let tag = tag as usize;
 
@@ -402,152 +403,157 @@ impl<'bound> Queue<'bound> {
         })
     }
 
-    /// Maps the data of `rq`, and tells where the controller finds it.
+    /// Maps the data of `rq`, and returns the data pointer for the command.
     ///
     /// # Errors
     ///
-    /// As the block layer knows them, and `slot` is empty.
-    fn map(&self, slot: &mut Slot<'bound>, rq: Rq<'bound>) -> Result<Data> {
+    /// Errors are those for the block layer. `data` holds no request then.
+    fn map(&self, data: &mut RequestData<'bound>, rq: Rq<'bound>) -> Result<Data> {
         let tag = rq.tag();
-        let storage = slot.storage.take().ok_or(ENOMEM)?;
+        let storage = data.storage.take().ok_or(ENOMEM)?;
 
         match RequestMapping::new(self.dev, rq, storage) {
             Ok(mapping) => {
-                let data = data::describe(&mapping, || self.list(tag), self.page_size, self.sgl);
+                let dptr = data::describe(&mapping, || self.list(tag), self.page_size, self.sgl);
 
-                // Nothing is there, as the storage was.
-                core::mem::forget(slot.mapping.replace(mapping));
-                data.ok_or_else(|| {
-                    slot.empty();
+                // There was storage, so there was no mapping.
+                core::mem::forget(data.mapping.replace(mapping));
+                dptr.ok_or_else(|| {
+                    data.unmap();
                     EIO
                 })
             }
             Err(error) => {
                 let (error, (_, storage)) = error.into_parts();
-                slot.storage = Some(storage);
+                data.storage = Some(storage);
                 Err(map_error(error))
             }
         }
     }
 
-    /// Gives `command`, which is for `rq`, to the controller, with the data of `rq` where it
-    /// `has_data`: at once where `now`, else with the next one or [`Queue::ring`].
+    /// Submits `command` for `rq`, whose data is mapped if it `has_data`. Rings the doorbell if it
+    /// is the `last` one; else a later `submit()` or [`Queue::ring`] does.
     ///
     /// # Errors
     ///
-    /// As the block layer knows them: `rq` goes back to it, and nobody else has it.
+    /// Errors are those for the block layer, which ends or requeues `rq`. No reference to it is
+    /// kept.
     pub(crate) fn submit(
         &self,
         rq: Rq<'bound>,
         mut command: Command,
         has_data: bool,
-        now: bool,
+        last: bool,
     ) -> Result {
         let cid = u16::try_from(rq.tag())?;
         let tag = self.tag(cid.into()).ok_or(EIO)?;
-        let mut slot = tag.idle.take().ok_or(ENOMEM)?;
+        let mut data = tag.idle.take().ok_or(ENOMEM)?;
 
         if has_data {
-            match self.map(&mut slot, rq) {
-                Ok(data) => command.data = data,
+            match self.map(&mut data, rq) {
+                Ok(dptr) => command.data = dptr,
                 Err(error) => {
-                    tag.idle.put(slot);
+                    tag.idle.put(data);
                     return Err(error);
                 }
             }
         } else {
-            slot.bare = Some(rq);
+            data.rq = Some(rq);
         }
 
         let mut submissions = self.submissions.lock();
         if let Err(error) = submissions.push(&command, cid) {
             drop(submissions);
-            tag.release(slot);
+            tag.release(data);
             return Err(error);
         }
-        // By who has the slot alone.
+        // Only the owner of the request data writes the number.
         tag.serial
             .store(tag.serial.load(Relaxed).wrapping_add(1), Relaxed);
-        tag.flight.put(slot);
-        if now {
-            // The request is in its place: from now on it fails with a timeout, if it fails.
+        tag.in_flight.put(data);
+        if last {
+            // The request is in flight: an error of the doorbell becomes a timeout.
             let _ = submissions.ring();
         }
         Ok(())
     }
 
-    /// Tells the controller of commands that it was not told of.
+    /// Rings the doorbell if there are new commands.
     pub(crate) fn ring(&self) {
-        // There is such a doorbell, so that this does not fail.
+        // The doorbell is inside the BAR, so this does not fail.
         let _ = self.submissions.lock().ring();
     }
 
-    /// Completes what the controller has completed; tells whether that was anything.
+    /// Handles completions without an interrupt; returns whether there were any.
     pub(crate) fn poll(&self) -> bool {
-        // Ended outside of the lock, as it may take long.
+        // Requests end when the batch is dropped, without the lock, as that may take long.
         let mut batch = Batch::new();
 
-        self.take(&mut batch)
+        self.poll_completions(&mut batch)
     }
 
-    /// Takes back the requests that the controller has completed, their data unmapped; tells
-    /// whether there were any.
-    fn take(&self, batch: &mut Batch<Namespace<'bound>>) -> bool {
+    /// Moves completed requests, with their data unmapped, into `batch`; returns whether there were
+    /// any.
+    fn poll_completions(&self, batch: &mut Batch<Namespace<'bound>>) -> bool {
         let mut completions = self.completions.lock();
-        let mut taken = 0;
+        let mut count = 0;
         let mut unknown = false;
 
-        // A controller that completes without end does not keep us here.
-        while taken < self.depth {
+        // No more than the queue has, even if the controller adds entries without end.
+        while count < self.depth {
             let Ok(Some(completion)) = completions.pop() else {
                 break;
             };
-            taken += 1;
-            match self.tag(completion.cid.into()).and_then(Tag::land) {
+            count += 1;
+            match self.tag(completion.cid.into()).and_then(Tag::take_request) {
                 Some(rq) => {
                     rq.set_note(completion.status.raw());
                     batch.complete(rq, completion.status.is_success());
                 }
-                // It completes what it was not given, or the same thing twice: not believed.
+                // The controller does not have this command: ignore the completion.
                 None => unknown = true,
             }
         }
-        if taken != 0 {
-            let _ = completions.popped();
+        if count != 0 {
+            let _ = completions.ring();
         }
         drop(completions);
 
-        // Once: in an interrupt's handler nothing may take long.
-        if unknown && !self.complained.xchg(true, Relaxed) {
-            dev_warn!(self.dev, "queue {}: unknown completion\n", self.id);
+        // Logged once, to keep the interrupt handler short.
+        if unknown && !self.warned.xchg(true, Relaxed) {
+            dev_warn!(
+                self.dev,
+                "queue {}: completion of unknown command\n",
+                self.id
+            );
         }
-        taken != 0
+        count != 0
     }
 
-    /// Takes back all requests that the controller has, which reaches no memory any more.
-    pub(crate) fn take_back(&self, complete: impl Fn(Rq<'bound>)) {
-        for rq in self.tags.iter().filter_map(Tag::land) {
-            rq.set_note(Status::TAKEN_BACK.raw());
+    /// Cancels all requests in flight. The controller must be disabled.
+    pub(crate) fn cancel_requests(&self, complete: impl Fn(Rq<'bound>)) {
+        for rq in self.tags.iter().filter_map(Tag::take_request) {
+            rq.set_note(Status::HOST_ABORTED.raw());
             complete(rq);
         }
     }
 
-    /// How many requests the controller has.
+    /// Returns the number of requests in flight.
     pub(crate) fn in_flight(&self) -> usize {
-        let has = |tag: &&Tag<'bound>| !tag.flight.is_empty();
+        let in_flight = |tag: &&Tag<'bound>| !tag.in_flight.is_empty();
 
-        self.tags.iter().filter(has).count()
+        self.tags.iter().filter(in_flight).count()
     }
 
-    /// Which submission the request of `tag` is, where the controller has it.
+    /// Returns the number of the submission if `tag` is in flight.
     pub(crate) fn serial(&self, tag: u32) -> Option<u32> {
         let tag = self.tag(tag)?;
 
-        (!tag.flight.is_empty()).then(|| tag.serial.load(Relaxed))
+        (!tag.in_flight.is_empty()).then(|| tag.serial.load(Relaxed))
     }
 
-    /// Notes that submission `serial`, the request of `tag`, is to be aborted; tells whether this
-    /// is the first time, or nothing where the controller does not have it any more.
+    /// Records that submission `serial` of `tag` is being aborted. Returns whether this is its
+    /// first abort, or [`None`] if it is no longer in flight.
     pub(crate) fn note_abort(&self, tag: u32, serial: u32) -> Option<bool> {
         if self.serial(tag)? != serial {
             return None;
@@ -556,10 +562,10 @@ impl<'bound> Queue<'bound> {
     }
 }
 
-/// What the block layer makes of an error of [`RequestMapping::new`].
+/// Converts an error of [`RequestMapping::new`] for the block layer.
 fn map_error(error: Error) -> Error {
     if error == EAGAIN || error == ENOMEM {
-        // It comes again.
+        // The block layer dispatches the request again.
         ENOMEM
     } else if error == EREMOTEIO {
         EREMOTEIO
@@ -568,7 +574,7 @@ fn map_error(error: Error) -> Error {
     }
 }
 
-/// Memory for what a command points at: PRP list, SGL segment or range.
+/// Memory that a command points to: a PRP list, an SGL segment or a DSM range.
 #[derive(Clone, Copy)]
 pub(crate) struct List<'a> {
     memory: &'a Coherent<[u64]>,
@@ -576,12 +582,12 @@ pub(crate) struct List<'a> {
 }
 
 impl List<'_> {
-    /// Where the controller finds it.
+    /// Returns the DMA address.
     pub(crate) fn address(&self) -> u64 {
         self.memory.dma_address() + (self.first * size_of::<u64>()) as u64
     }
 
-    /// Sets one word of it.
+    /// Sets the word at `index`.
     pub(crate) fn set(&self, index: usize, word: u64) -> Result {
         if index >= LIST_WORDS {
             return Err(E2BIG);
@@ -591,7 +597,7 @@ impl List<'_> {
     }
 }
 
-/// The handler of an I/O queue's interrupt.
+/// The interrupt handler of an I/O queue.
 pub(crate) struct Handler<'bound>(pub(crate) Arc<Queue<'bound>>);
 
 impl irq::Handler for Handler<'_> {

@@ -2,8 +2,8 @@
 
 //! The controller's registers (NVM Express 1.4, section 3.1).
 //!
-//! 64-bit registers are accessed as two halves, which the specification allows and which works on
-//! 32-bit machines too.
+//! 64-bit registers are accessed as two halves, which the specification allows and which also works
+//! on 32-bit machines.
 
 use kernel::{
     io::{
@@ -14,29 +14,29 @@ use kernel::{
     prelude::*, //
 };
 
-/// The fixed registers end here and the doorbells begin.
+/// Offset where the fixed registers end and the doorbells start.
 pub(crate) const END: usize = 0x1000;
 
 /// BAR 0 of the controller.
 pub(crate) type Regs<'a> = pci::Bar<'a, END>;
 
-/// What a register reads as when the device has fallen off the bus.
+/// Value of every register if the device was removed.
 pub(crate) const ALL_ONES: u32 = !0;
 
 register! {
     /// Controller capabilities, low half.
     pub(crate) CAP_LO(u32) @ 0x00 {
-        /// How long enabling and disabling may take, in 500 ms units.
+        /// Time limit for enabling and disabling, in units of 500 ms.
         31:24 to;
-        /// Largest queue, minus one.
+        /// Maximum queue depth, minus one.
         15:0 mqes;
     }
 
     /// Controller capabilities, high half.
     pub(crate) CAP_HI(u32) @ 0x04 {
-        /// The controller memory buffer is announced and enabled through `CMBMSC`.
+        /// `CMBMSC` enables the controller memory buffer and its registers.
         25:25 cmbs => bool;
-        /// Smallest memory page, as a power of two above 4 KiB.
+        /// Minimum memory page size, as a power of two above 4 KiB.
         19:16 mpsmin;
         /// The NVM command set is supported.
         5:5 css_nvm => bool;
@@ -68,7 +68,7 @@ register! {
         0:0 rdy => bool;
     }
 
-    /// Admin queue attributes: both sizes, minus one.
+    /// Admin queue attributes: depth of both queues, minus one.
     pub(crate) AQA(u32) @ 0x24 {
         27:16 acqs;
         11:0 asqs;
@@ -100,9 +100,9 @@ register! {
         31:12 sz;
         /// Unit, as a power of 16 above 4 KiB.
         11:8 szu;
-        /// Data that a device reads may be in it.
+        /// Supports data that the controller reads, such as that of writes.
         4:4 wds => bool;
-        /// Data that a device writes may be in it.
+        /// Supports data that the controller writes, such as that of reads.
         3:3 rds => bool;
     }
 
@@ -120,15 +120,15 @@ register! {
     pub(crate) CMBMSC_HI(u32) @ 0x54 {}
 }
 
-/// The low half of a 64-bit register.
+/// Returns the low half of a 64-bit value.
 pub(crate) fn low(value: u64) -> u32 {
-    // CAST: the upper half is left out.
+    // CAST: The upper half is dropped.
     value as u32
 }
 
-/// The high half of a 64-bit register.
+/// Returns the high half of a 64-bit value.
 pub(crate) fn high(value: u64) -> u32 {
-    // CAST: 32 bits are left.
+    // CAST: The value has 32 bits.
     (value >> 32) as u32
 }
 
@@ -138,17 +138,17 @@ pub(crate) const SHN_NORMAL: u32 = 1;
 /// `CSTS.SHST`: the shutdown is complete.
 pub(crate) const SHST_COMPLETE: u32 = 2;
 
-/// Offset of the tail doorbell of submission queue `qid`.
+/// Returns the offset of the tail doorbell of submission queue `qid`.
 pub(crate) fn sq_doorbell(qid: u16, dstrd: u32) -> usize {
     END + ((2 * usize::from(qid)) << (2 + dstrd))
 }
 
-/// Offset of the head doorbell of completion queue `qid`.
+/// Returns the offset of the head doorbell of completion queue `qid`.
 pub(crate) fn cq_doorbell(qid: u16, dstrd: u32) -> usize {
     END + ((2 * usize::from(qid) + 1) << (2 + dstrd))
 }
 
-/// The controller's status, where there is a controller.
+/// Returns the controller status; [`ENODEV`] if the device was removed.
 pub(crate) fn status(regs: &Regs<'_>) -> Result<CSTS> {
     let csts = regs.read(CSTS);
 
