@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the tests of the block drivers' lives share.
+"""Shared by the tests of the block drivers.
 
-A Controller is one of QEMU's in a machine, held by a driver; a Job is a fio
-that runs on its disk while something happens to it. A Guest also watches: the
-kernel's log, and what QEMU's controllers say that they were told, which no driver
-of ours has written.
+A Guest is a machine with NVMe controllers, all bound to one driver. A Controller is
+one of them, a Job is a fio that runs on its disk. A Guest also records the kernel
+log and QEMU's trace events, which do not depend on the driver.
 """
 
 import contextlib
@@ -19,100 +18,98 @@ import traceback
 
 import pytest
 
-import vm
+from harness import vm
 
-# Seconds after which something hangs that takes a few.
-PATIENCE = 60
-# A request's time limit here, in ms. The block layer looks once a second.
-TIME_LIMIT = 1000
+# Seconds after which something hangs that normally takes a few.
+TIMEOUT = 60
+# The timeout of a request here, in ms. The block layer checks once a second.
+REQUEST_TIMEOUT_MS = 1000
 
-# What QEMU's controllers tell of.
+# QEMU's trace events of controllers.
 EVENTS = ["pci_nvme_admin_cmd", "pci_nvme_io_cmd", "pci_nvme_err_*",
           "pci_nvme_mmio_cfg", "pci_nvme_mmio_start_success",
           "pci_nvme_mmio_stopped", "pci_nvme_mmio_shutdown_set",
           "pci_nvme_pci_reset"]
 
-# All blocks of a region, each once, in any order, and read again.
+# Write all blocks of a range, each once, in random order, and read them again.
 VERIFY = "--verify=crc32c"
 WRITE = ("--rw=randwrite --bsrange=4k-64k --iodepth=32 --ioengine=libaio "
          f"{VERIFY}")
 
 
-def wait(condition, seconds=PATIENCE, why=lambda: "nothing happens"):
-    """Until it holds; if it does not, why() says what is missing."""
+def wait_until(condition, seconds=TIMEOUT, message=lambda: "timeout"):
+    """Wait until the condition holds. If it does not, fail with message()."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, why()
+        assert time.monotonic() < end, message()
         time.sleep(0.05)
 
 
-def words(options):
+def fio_command(options):
     """A fio with one job."""
     return ("fio --direct=1 --randseed=4711 --name=job --output-format=json "
             + options)
 
 
-def parsed(code, text):
-    """What fio found, as its only job."""
-    assert "{" in text, f"fio ended with {code}: {text}"
+def parse_fio(code, text):
+    """The FioResult of a fio with one job, from its exit code and its output."""
+    assert "{" in text, f"fio exited with {code}: {text}"
     job = json.loads(text[text.index("{"):])["jobs"][0]
-    return Result(code, job["error"], job.get("total_err", 0),
-                  job.get("first_error", 0),
-                  job["read"]["io_bytes"], job["write"]["io_bytes"])
+    return FioResult(code, job["error"], job.get("total_err", 0),
+                     job.get("first_error", 0),
+                     job["read"]["io_bytes"], job["write"]["io_bytes"])
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """How a fio ended: errors are errnos."""
+class FioResult:
+    """The result of a fio. Errors are errnos, read and written are bytes."""
 
     code: int
     error: int
-    errors: int
-    first: int
+    error_count: int
+    first_error: int
     read: int
     written: int
 
     @property
-    def good(self):
-        return not (self.code or self.error or self.errors)
+    def ok(self):
+        return not (self.code or self.error or self.error_count)
 
 
-def fio_here(image, options):
-    """fio outside the machines, on an image."""
+def fio_on_host(image, options):
+    """Run fio outside the machine, on an image: its FioResult."""
     done = subprocess.run(
-        words(options.replace("libaio", "psync") +
-              f" --filename={image.path} --direct=0").split(),
+        fio_command(options.replace("libaio", "psync") +
+                    f" --filename={image.path} --direct=0").split(),
         capture_output=True, text=True, cwd=image.path.parent, check=False)
-    return parsed(done.returncode, done.stdout + done.stderr)
+    return parse_fio(done.returncode, done.stdout + done.stderr)
 
 
 _numbers = itertools.count(1)
 
 
 class Job:
-    """A fio that runs in a guest until it ends."""
+    """A fio that runs in a guest."""
 
     def __init__(self, guest, device, options):
         self.vm = guest.vm
         self.name = name = f"job{next(_numbers)}"
-        line = words(f"--filename={device} --output=/tmp/{name}.json {options}")
-        self.vm.sh(f"cd /tmp && rm -f {name}.json && later {name} '{line}'")
+        line = fio_command(
+            f"--filename={device} --output=/tmp/{name}.json {options}")
+        self.vm.sh(f"cd /tmp && rm -f {name}.json && start_job {name} '{line}'")
 
-    def result(self, seconds=PATIENCE):
-        """Once it has ended; if it does not, it hangs."""
-        answer = self.vm.ask(f"ended {self.name} {seconds}", seconds + PATIENCE)
-        assert answer.code != 124, f"fio hangs: {answer.out}"
-        said = self.vm.ask(f"cat /tmp/{self.name}.json").out
-        assert said, answer.out
-        return parsed(answer.code, said)
-
-    @property
-    def running(self):
-        return self.vm.ask(f"[ -e /tmp/{self.name}.code ]").code != 0
+    def result(self, seconds=TIMEOUT):
+        """Wait for its end: its FioResult."""
+        end = self.vm.try_sh(f"wait_job {self.name} {seconds}",
+                             seconds + TIMEOUT)
+        assert end.code != 124, f"fio hangs: {end.out}"
+        text = self.vm.try_sh(f"cat /tmp/{self.name}.json").out
+        assert text, end.out
+        return parse_fio(end.code, text)
 
 
 class Controller:
-    """One of QEMU's controllers, by its name there, with its namespaces."""
+    """A controller: its names in QEMU and of PCI, and the images of its namespaces."""
 
     def __init__(self, guest, name, pci, disks):
         self.guest = guest
@@ -121,44 +118,45 @@ class Controller:
         self.pci = pci
         self.disks = disks
 
-    def bind(self, limit=TIME_LIMIT):
+    def bind(self, timeout_ms=REQUEST_TIMEOUT_MS):
         self.vm.sh(f"bind {self.guest.driver} {self.pci}")
-        self.set_limit(limit)
+        self.set_timeout(timeout_ms)
 
-    def set_limit(self, limit):
+    def set_timeout(self, timeout_ms):
         for nsid in range(1, len(self.disks) + 1):
             name = pathlib.Path(self.device(nsid)).name
-            self.vm.sh(f"echo {limit} >/sys/block/{name}/queue/io_timeout")
+            self.vm.sh(f"echo {timeout_ms} >/sys/block/{name}/queue/io_timeout")
 
     def unbind(self):
-        self.vm.sh(f"unbind {self.pci}", PATIENCE)
+        self.vm.sh(f"unbind {self.pci}", TIMEOUT)
 
     def device(self, nsid=1):
-        """What the driver calls a namespace."""
+        """The block device of a namespace."""
         return self.vm.sh(f"disk {self.pci} {nsid}")
 
     def start(self, options, nsid=1):
-        """A fio on a namespace."""
+        """Start a fio on a namespace: the Job."""
         return Job(self.guest, self.device(nsid), options)
 
-    def at_work(self, options):
-        """A fio on the first namespace that has begun its work."""
+    def start_busy(self, options):
+        """Start a fio on the first namespace, and wait until it does I/O: the Job."""
         job = self.start(options)
-        self.vm.sh(f"busy {self.device()} 20")
+        self.vm.sh(f"wait_busy {self.device()} 20")
         return job
 
     def fio(self, options, nsid=1):
+        """Run fio on a namespace: its FioResult."""
         return self.start(options, nsid).result()
 
-    # Its configuration space, behind the driver's back.
+    # PCI configuration space, accessed without the driver.
 
-    def config(self, at, size=2):
-        data = self.vm.sh(f"config_get {self.pci} {at} {size}")
+    def config(self, offset, size=2):
+        data = self.vm.sh(f"config_get {self.pci} {offset} {size}")
         return int.from_bytes(bytes.fromhex(data), "little")
 
-    def set_config(self, at, value, size=2):
+    def set_config(self, offset, value, size=2):
         data = value.to_bytes(size, "little").hex()
-        self.vm.sh(f"config_set {self.pci} {at} {data}")
+        self.vm.sh(f"config_set {self.pci} {offset} {data}")
         return value
 
     def capability(self, number):
@@ -166,61 +164,61 @@ class Controller:
 
 
 class Guest:
-    """A machine with controllers, all held by one driver."""
+    """A machine with controllers, all bound to one driver."""
 
     def __init__(self, guest, driver):
         self.vm = guest
         self.driver = driver
-        self._told = []
-        self._from = 0
-        self.forget()
+        self._events = []
+        self._log_start = 0
+        self.clear_logs()
 
-    # The kernel's log.
-
-    def forget(self):
-        """What was said and told until now does not count."""
-        self.vm.traced()
-        self._told.clear()
-        self._from = len(self.vm.console())
+    def clear_logs(self):
+        """Ignore everything that was logged and traced until now."""
+        self.vm.read_trace()
+        self._events.clear()
+        self._log_start = len(self.vm.console())
 
     def log(self):
-        return self.vm.console()[self._from:]
+        """The kernel log since clear_logs()."""
+        return self.vm.console()[self._log_start:]
 
-    def says(self, pattern, seconds=PATIENCE):
-        """Wait until the kernel says it."""
-        wait(lambda: re.search(pattern, self.log()), seconds, lambda:
-             f"the kernel does not say '{pattern}':\n{self.log()}")
+    def wait_log(self, pattern, seconds=TIMEOUT):
+        """Wait until the kernel logs a line with the pattern."""
+        wait_until(lambda: re.search(pattern, self.log()), seconds, lambda:
+                   f"'{pattern}' is not logged:\n{self.log()}")
 
-    # The controllers.
+    def events(self, event, pattern=""):
+        """The texts of an event that match the pattern, since clear_logs()."""
+        self._events += self.vm.read_trace()
+        return [text for name, text in self._events
+                if name == event and re.search(pattern, text)]
 
-    def told(self, event, pattern=""):
-        """What they were told of that kind, since forget()."""
-        self._told += self.vm.traced()
-        return [text for kind, text in self._told
-                if kind == event and re.search(pattern, text)]
-
-    def is_told(self, event, pattern="", times=1, seconds=PATIENCE):
-        """Wait until they are, so many times."""
-        wait(lambda: len(self.told(event, pattern)) >= times, seconds,
-             lambda: f"not {times} {event} '{pattern}'")
+    def wait_event(self, event, pattern="", seconds=TIMEOUT):
+        """Wait for an event that matches the pattern."""
+        wait_until(lambda: self.events(event, pattern), seconds,
+                   lambda: f"no {event} '{pattern}'")
 
 
 # --- steps of a boot ----------------------------------------------------------
 
 @contextlib.contextmanager
-def step(found, what):
-    """Note how the block ended; a machine that is gone ends the boot."""
+def step(results, name):
+    """Store the result of a block of code: "" or how it failed.
+
+    If the machine has failed, the boot ends.
+    """
     try:
         yield
-        found[what] = ""
-    except Exception as error:  # the test that asks for it fails with it
-        found[what] = traceback.format_exc()
-        if isinstance(error, vm.Failure) and what != "boot":
+        results[name] = ""
+    except Exception as error:  # the test of this step fails with it
+        results[name] = traceback.format_exc()
+        if isinstance(error, vm.MachineError) and name != "boot":
             raise
 
 
-def outcome(found, what):
-    """The test passes if that step did."""
-    failure = found.get(what, f"not reached\n{found.get('boot', '')}")
+def check_step(results, name):
+    """Fail if the step has failed."""
+    failure = results.get(name, f"not reached\n{results.get('boot', '')}")
     if failure:
         pytest.fail(failure, pytrace=False)

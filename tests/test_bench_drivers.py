@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What an I/O costs is measured, judged and guarded, for both drivers.
+"""The costs of an I/O are those of the baseline, for both drivers.
 
-The guard is seen to catch a core that is slower: the same one with its
-tracepoints on.
+A slower core fails the check: the same core with its tracepoints enabled.
 """
 
 import dataclasses
@@ -11,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-import bench
-import bench_check as check
-import bench_drivers as drivers
-import bench_fio as fio
-import vm
+from harness import bench
+from harness import bench_check as check
+from harness import bench_drivers as drivers
+from harness import bench_fio as fio
+from harness import vm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +41,11 @@ def measured(**instructions):
             for name, numbers in instructions.items()}
 
 
-# --- the guard ----------------------------------------------------------------
+# --- the check ----------------------------------------------------------------
 
 @pytest.mark.parametrize("boot", [HEALTHY], ids=str)
 def test_nothing_grew(kernel, booted, boot):
-    """As ./run bench drivers --check."""
+    """Like ./run bench drivers --check."""
     baseline = drivers.read_baseline(check.versions(kernel("base")))
     assert list(drivers.grew(booted(boot), *baseline)) == []
 
@@ -55,12 +54,12 @@ def test_nothing_grew(kernel, booted, boot):
 def test_counts_repeat(booted, boot):
     spreads = {key: drivers.spread(measured.instructions)
                for key, measured in booted(boot).items()}
-    assert max(spreads.values()) < drivers.SAME, spreads
+    assert max(spreads.values()) < drivers.RATIO_TOLERANCE, spreads
 
 
 @pytest.mark.parametrize("boot", [SLOWED], ids=str)
-def test_slower_core_is_caught(booted, boot):
-    """Of both drivers, everywhere."""
+def test_slower_core_is_reported(booted, boot):
+    """For both drivers, at all points."""
     assert len(list(drivers.grew(booted(boot), booted(HEALTHY)))) == \
         len(drivers.SHORT) * len(vm.DRIVERS)
 
@@ -68,24 +67,24 @@ def test_slower_core_is_caught(booted, boot):
 @pytest.mark.parametrize("rust, grew", [(120.0, []), (130.0, [
     "Rust driver, 4k-randread-32: 1.300 of the kernel's, "
     "was 1.200 (+8.3%)"])])
-def test_growth_is_named(rust, grew):
-    was = measured(kernel=[200.0], C=[180.0], Rust=[240.0])
-    now = measured(kernel=[100.0], C=[90.0], Rust=[rust])
-    assert list(drivers.grew(now, was)) == grew
+def test_growth_is_reported(rust, grew):
+    old = measured(kernel=[200.0], C=[180.0], Rust=[240.0])
+    new = measured(kernel=[100.0], C=[90.0], Rust=[rust])
+    assert list(drivers.grew(new, old)) == grew
 
 
-def test_what_is_gone_is_named():
-    was = measured(kernel=[100.0], C=[90.0], Rust=[95.0])
-    now = {key: was[key] for key in was if key[1] != "C"}
-    assert list(drivers.grew(now, was)) == [
+def test_missing_driver_is_reported():
+    old = measured(kernel=[100.0], C=[90.0], Rust=[95.0])
+    new = {key: old[key] for key in old if key[1] != "C"}
+    assert list(drivers.grew(new, old)) == [
         "C driver, 4k-randread-32: is no longer measured"]
 
 
 def test_baseline_is_of_the_short_form():
-    baseline, alike = drivers.read_baseline("others")
+    baseline, tolerance = drivers.read_baseline("others")
     assert set(baseline) == {
         (point, name) for point in drivers.SHORT for name in fio.DRIVERS}
-    assert alike == check.ALIKE > drivers.SAME
+    assert tolerance == check.RATIO_TOLERANCE > drivers.RATIO_TOLERANCE
 
 
 def test_csv_is_read_as_written():
@@ -95,13 +94,13 @@ def test_csv_is_read_as_written():
     assert drivers.read_csv(out.getvalue().splitlines()) == found
 
 
-# --- what a person reads ------------------------------------------------------
+# --- tables and plots ---------------------------------------------------------
 
 def test_all_points():
     assert len(fio.POINTS) == 3 * 2 * 4 == len(set(map(str, fio.POINTS)))
 
 
-def test_few_and_many_are_whole_batches():
+def test_jobs_are_multiples_of_each_depth():
     assert [count % depth for count in fio.JOBS.values()
             for depth in fio.DEPTHS] == [0] * 8
 
@@ -129,13 +128,13 @@ def test_plot_has_all_drivers():
     lines = [each for each in svg.iter("{http://www.w3.org/2000/svg}polyline")
              if each.get("stroke") in drivers.COLOURS.values()]
     panels = len(fio.PATTERNS) * len(fio.SIZES)
-    # And one of each in the legend.
+    # One more of each is in the legend.
     assert len(lines) == len(fio.DRIVERS) * (panels + 1)
 
 
 @pytest.mark.parametrize("words", [["--points", "4k-randread-2"],
                                    ["--check", "--baseline"], ["--fast"]])
-def test_words_that_are_not_known(words, capsys):
+def test_invalid_options(words, capsys):
     with pytest.raises(SystemExit):
         drivers.parse(words)
     assert "usage: ./run bench drivers" in capsys.readouterr().err

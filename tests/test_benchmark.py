@@ -1,41 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The benchmark's drivers measure what they are asked to, and nothing else.
+"""The modules of the benchmark do what a command says.
 
-What mapping costs is no subject here: tools/bench.py asks them that. Here each
-line is taken or refused as it must be, what the device is given has the layout
-that was asked for, nothing is left mapped or allocated, and a driver that is
-taken away waits for what it measures.
+test_bench.py is about the counts. Here wrong commands are refused, the segments have
+the layout of the command, nothing is left mapped or allocated, and unbinding waits
+for a command that is running.
 """
 
 import dataclasses
 
 import pytest
 
-import vm
+from harness import vm
 
 C = "dma_phys_benchmark"
 RUST = "rust_dma_phys_benchmark"
 DRIVERS = [C, RUST]
 
-WRONG = ["", "nothing", "empty ranges", "empty ranges=", "empty ranges=0",
-         "empty ranges=many", "empty range=1", "empty size=0", "empty sync=2",
-         "empty layout=loose", "empty direction=none", "empty loops=0",
-         "empty loops=-1", "empty live=-1", "empty cpus=0", "empty memory=disk",
-         "empty size=4294967296", "empty empty", "empty " + "x" * 300]
+INVALID = ["", "nothing", "empty ranges", "empty ranges=", "empty ranges=0",
+           "empty ranges=many", "empty range=1", "empty size=0", "empty sync=2",
+           "empty layout=loose", "empty direction=none", "empty loops=0",
+           "empty loops=-1", "empty live=-1", "empty cpus=0",
+           "empty memory=disk", "empty size=4294967296", "empty empty",
+           "empty " + "x" * 300]
 
-TYPED = ["typed_map", "typed_vec"]
+TYPED = ["typed_map", "typed_sg"]
 METHODS = {C: ["empty", "dma_map_phys", "dma_map_page", "dma_map_sgtable",
-               "typed_virt", "typed_locked", *TYPED],
-           RUST: ["empty", "sgtable", "typed_vvec", *TYPED]}
+               "typed_virt", "typed_locked", "typed_sg_iter", *TYPED],
+           RUST: ["empty", "sgtable", "typed_svec", *TYPED]}
 
-# Beside the method: each key once, with a value that is not its own.
-ASKED = ["", "ranges=8", "ranges=8 layout=scattered", "direction=from sync=1",
-         "direction=both live=20"]
+# With each method: each key once, with a value that is not its default.
+KEYS = ["", "ranges=8", "ranges=8 layout=scattered", "direction=from-device sync=1",
+        "direction=bidirectional live=20"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Boot:
-    """A machine in which both drivers have one device, one after the other."""
+    """A machine in which both drivers are bound to one device, one after the other."""
 
     flavour: str
     route: str
@@ -50,42 +50,44 @@ class Boot:
         with vm.VM(kernel, machine, devices=vm.edu(machine),
                    append="dma_phys.debug=1",
                    name=f"benchmark-{self}") as guest:
-            device = guest.sh("named 0x1234 0x11e8")
+            device = guest.sh("find_pci 0x1234 0x11e8")
             for driver in DRIVERS:
                 guest.sh(f"load {driver} && bind {driver} {device}")
-                found[driver] = self._look(guest, driver, device)
-            found["last"] = guest.last_look()
+                found[driver] = self._run_commands(guest, driver, device)
+            found["final"] = guest.final_check()
         return found | {"reports": guest.reports()}
 
-    def _look(self, guest, driver, device):
+    def _run_commands(self, guest, driver, device):
         run = f"$DEBUG/{driver}/run"
-        found = {"wrong": {line: guest.ask(f"echo '{line}' >{run}").out
-                           for line in WRONG},
+        found = {"invalid": {line: guest.try_sh(f"echo '{line}' >{run}").out
+                             for line in INVALID},
                  "after": guest.sh(f"cat {run}")}
         for method in METHODS[driver]:
-            for keys in ASKED:
-                answer = guest.ask(
+            for keys in KEYS:
+                found[method, keys] = guest.try_sh(
                     f"echo {method} loops=10 {keys} >{run} && cat {run}")
-                found[method, keys] = answer
-        for line in ("typed_map cpus=2", "dma_iova_link ranges=4"):
-            found[line] = guest.ask(f"echo {line} >{run} && cat {run}")
-        found["held"] = guest.ask("live_maps").out
+        for line in ("typed_map cpus=2", "dma_iova_link ranges=4",
+                     "typed_map memory=mmio", "typed_sg ranges=4 memory=mmio",
+                     "typed_sg_iter ranges=4 memory=mmio"):
+            found[line] = guest.try_sh(f"echo {line} >{run} && cat {run}")
+        found["live"] = guest.try_sh("live_maps").out
+        return found | self._unbind_while_running(guest, run, device)
 
-        # Some seconds, and it is taken away meanwhile. Each of them is one
-        # without preemption: not so long that RCU would complain.
+    def _unbind_while_running(self, guest, run, device):
+        """Unbind a driver during a command of four seconds."""
         guest.sh(f"echo typed_map loops=1000 >{run}")
         ns = int(result(guest.sh(f"cat {run}"))["ns"])
+        # The loop runs without preemption: not so long that RCU reports a stall.
         loops = min(4 * 10 ** 9 * 1000 // ns, 10 ** 7)
-        guest.sh(f"later run 'echo typed_map loops={loops} >{run}'")
+        guest.sh(f"start_job run 'echo typed_map loops={loops} >{run}'")
         guest.sh("usleep 300000; [ ! -e /tmp/run.code ]")
-        found["away"] = guest.sh(f"unbind {device}; driver {device}")
-        found["run"] = guest.ask("ended run 1")
-        found["left"] = guest.ask("live_maps").out
-        return found
+        return {"driver": guest.sh(f"unbind {device}; driver {device}"),
+                "run": guest.try_sh("wait_job run 1"),
+                "leaked": guest.try_sh("live_maps").out}
 
 
 def result(line):
-    """A line of results as {key: value}."""
+    """A result line as {key: value}."""
     return dict(word.split("=") for word in line.split())
 
 
@@ -96,38 +98,38 @@ drivers = pytest.mark.parametrize("driver", DRIVERS, ids=["C", "Rust"])
 
 
 @boots
-def test_nothing_complains(booted, boot):
+def test_kernel_reports_nothing(booted, boot):
     assert booted(boot)["reports"] == []
-    assert booted(boot)["last"] == []
+    assert booted(boot)["final"] == []
 
 
 @boots
 @drivers
-def test_a_wrong_line_is_refused(booted, boot, driver):
+def test_invalid_command_is_refused(booted, boot, driver):
     found = booted(boot)[driver]
-    assert {out.split(": ")[-1] for out in found["wrong"].values()} == {
+    assert {out.split(": ")[-1] for out in found["invalid"].values()} == {
         "Invalid argument"}
     assert found["after"] == ""
 
 
-def unheard_of(method, keys):
-    """What there is not: tables of Rust cannot be synced."""
+def is_unsupported(method, keys):
+    """SGTable of Rust has no sync."""
     return method == "sgtable" and "sync" in keys
 
 
 @boots
 @drivers
-def test_each_key_is_heeded(booted, boot, driver):
+def test_command_is_obeyed(booted, boot, driver):
     for method in METHODS[driver]:
-        for keys in ASKED:
+        for keys in KEYS:
             answer = booted(boot)[driver][method, keys]
-            if unheard_of(method, keys):
+            if is_unsupported(method, keys):
                 assert answer.out.endswith("Operation not supported")
                 continue
             assert answer.code == 0, (method, keys, answer.out)
             got = result(answer.out)
             assert got["method"] == method and got["loops"] == "10"
-            assert got["route"] == vm.MACHINES[boot.route].cpu
+            assert got["route"] == vm.MACHINES[boot.route].cpu_route
             assert int(got["ns"]) > 0
             for key, value in result(keys).items():
                 assert got[key] == value
@@ -135,20 +137,22 @@ def test_each_key_is_heeded(booted, boot, driver):
 
 @boots
 @drivers
-def test_the_layout_is_what_was_asked_for(booted, boot, driver):
+def test_segments_have_the_layout(booted, boot, driver):
     def segments(method, keys):
         return int(result(booted(boot)[driver][method, keys].out)["segments"])
 
+    sg_methods = {"typed_sg", "typed_sg_iter"} & set(METHODS[driver])
     assert segments("empty", "ranges=8") == 0
     assert segments("typed_map", "ranges=8") == 8
-    if boot.route != "bounce":
-        assert segments("typed_vec", "ranges=8") == 1
-    if boot.route == "direct":
-        assert segments("typed_vec", "ranges=8 layout=scattered") == 8
+    for method in sg_methods:
+        if boot.route != "bounce":
+            assert segments(method, "ranges=8") == 1
+        if boot.route == "direct":
+            assert segments(method, "ranges=8 layout=scattered") == 8
 
 
 @boots
-def test_several_processors(booted, boot):
+def test_several_cpus(booted, boot):
     got = result(booted(boot)[C]["typed_map cpus=2"].out)
     assert got["cpus"] == "2" and int(got["ns"]) > 0
     assert booted(boot)[RUST]["typed_map cpus=2"].out.endswith(
@@ -156,23 +160,36 @@ def test_several_processors(booted, boot):
 
 
 @boots
-def test_links_are_for_an_iommu(booted, boot):
+def test_links_need_an_iommu(booted, boot):
     answer = booted(boot)[C]["dma_iova_link ranges=4"]
-    if vm.MACHINES[boot.route].cpu == "iommu":
+    if vm.MACHINES[boot.route].cpu_route == "iommu":
         assert result(answer.out)["segments"] == "1"
     else:
         assert answer.out.endswith("Operation not supported")
 
 
 @boots
-@drivers
-def test_nothing_is_left_mapped(booted, boot, driver):
-    assert booted(boot)[driver]["held"] == ""
-    assert booted(boot)[driver]["left"] == ""
+@pytest.mark.parametrize("command", [
+    "typed_map memory=mmio", "typed_sg ranges=4 memory=mmio",
+    "typed_sg_iter ranges=4 memory=mmio"])
+def test_mmio_is_mapped_unless_bouncing_is_forced(booted, boot, command):
+    answer = booted(boot)[C][command]
+    if vm.MACHINES[boot.route].cpu_route == "bounce":
+        assert answer.out.endswith("Operation not supported")
+    else:
+        assert result(answer.out)["segments"] == "1"
+    assert booted(boot)[RUST][command].code != 0
 
 
 @boots
 @drivers
-def test_removal_waits_for_a_run(booted, boot, driver):
-    assert booted(boot)[driver]["away"] == ""
-    assert booted(boot)[driver]["run"] == vm.Answer(0, "")
+def test_nothing_is_left_mapped(booted, boot, driver):
+    assert booted(boot)[driver]["live"] == ""
+    assert booted(boot)[driver]["leaked"] == ""
+
+
+@boots
+@drivers
+def test_unbind_waits_for_a_command(booted, boot, driver):
+    assert booted(boot)[driver]["driver"] == ""
+    assert booted(boot)[driver]["run"] == vm.CommandResult(0, "")

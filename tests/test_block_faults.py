@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Controllers that fail, fall silent or are gone, under both block drivers.
+"""Both block drivers with controllers that fail, do not respond or are gone.
 
-QEMU's blkdebug makes errors, and a disk outside of QEMU answers or does not; what
-a controller does to itself is done to its configuration space, and to what lies
-over its registers, from within the guest. Every time a fio is at work that
-verifies what it writes, and another one on a controller that nothing happens to.
-What fio wrote is verified once more outside, on the image.
+QEMU's blkdebug injects errors, and an NBD server delays responses. Other faults are
+caused through the PCI configuration space, and by mapping other memory over the
+registers, from within the guest. A fio that verifies its data runs meanwhile, and
+another one on a controller without faults. The images are verified again outside.
 """
 
 import contextlib
@@ -18,14 +17,13 @@ import time
 import pytest
 
 import nbd
-import oracle
-import vm
-from block_guest import (EVENTS, PATIENCE, VERIFY, WRITE, Controller, Guest,
-                         fio_here, outcome, step)
+from block_guest import (EVENTS, TIMEOUT, VERIFY, WRITE, Controller, Guest,
+                         check_step, fio_on_host, step)
+from harness import oracle, vm
 
-# The namespaces of the first controller: one that is well, one whose image has
-# errors at these bytes; and its flushes fail.
-WELL, BAD = 1, 2
+# The namespaces of the first controller: one without errors, and one with errors at
+# these bytes and at each flush.
+GOOD, BAD = 1, 2
 BAD_READ = (64 << 10) + 512
 BAD_WRITE = (3 << 20) + (300 << 10)
 BAD_DISCARD = 5 << 20
@@ -34,33 +32,33 @@ ERRORS = [{"iotype": "read", "sector": BAD_READ >> 9},
           {"iotype": "discard", "sector": BAD_DISCARD >> 9},
           {"iotype": "flush"}]
 
-# A write job that lasts for a second or two.
+# A write job that takes a second or two.
 LONG = f"{WRITE} --size=12M"
-# How often a command is tried again.
+# How often a command is retried.
 RETRIES = 3
 
-# PCI's registers.
-COMMAND, MEMORY, MASTER = 4, 1 << 1, 1 << 2
+# Registers of PCI configuration space.
+COMMAND, MASTER = 4, 1 << 2
 BAR0, BAR2 = 16, 24
-# Where doorbells begin in BAR 0.
+# Offset of the doorbells in BAR 0.
 DOORBELLS = 4096
 MSIX, MSIX_MASK, MSIX_ENABLE = 0x11, 1 << 14, 1 << 15
-# Where no device of these machines is; such memory reads as zeroes.
-NOWHERE = 0xd0000004
+# A BAR value at which no device responds: reads return 0.
+UNUSED_ADDRESS = 0xd0000004
 
 
 def arguments(machine, disks, ones):
-    """Two controllers, memory of ones, and memory for lost doorbells."""
-    well, bad, other = disks
-    return [*_controller(0, machine), *_namespace(0, 0, 1, well.drive()),
-            *_namespace(1, 0, 2, erring(bad)),
+    """QEMU arguments: two controllers, memory of ones, and memory for doorbells."""
+    good, bad, other = disks
+    return [*_controller(0, machine), *_namespace(0, 0, 1, good.drive()),
+            *_namespace(1, 0, 2, drive_with_errors(bad)),
             *_controller(1, machine),
             *_namespace(2, 1, 1, f"file.filename={other.path}"),
             "-object", "memory-backend-file,id=ones,size=16384,share=on,"
                        f"mem-path={ones}",
             "-device", "ivshmem-plain,memdev=ones,bus=pcie.0,addr=0xa",
-            "-object", "memory-backend-ram,id=deaf,size=4096,share=on",
-            "-device", "ivshmem-plain,memdev=deaf,bus=pcie.0,addr=0xb"]
+            "-object", "memory-backend-ram,id=sink,size=4096,share=on",
+            "-device", "ivshmem-plain,memdev=sink,bus=pcie.0,addr=0xb"]
 
 
 def _controller(number, machine):
@@ -74,82 +72,81 @@ def _namespace(number, controller, nsid, drive):
                        f"bus=nvme{controller},nsid={nsid}"]
 
 
-def erring(image):
-    """A drive with an image that has errors, each every time."""
+def drive_with_errors(image):
+    """A drive with the errors of ERRORS, each every time."""
     drive = ("file.driver=blkdebug,file.image.driver=file,"
              f"file.image.filename={image.path}")
-    for at, error in enumerate(ERRORS):
+    for number, error in enumerate(ERRORS):
         rule = {"event": "none", "once": "off", "errno": errno.EIO} | error
-        drive += "".join(f",file.inject-error.{at}.{name}={value}"
+        drive += "".join(f",file.inject-error.{number}.{name}={value}"
                          for name, value in rule.items())
     return drive
 
 
 class Machine(Guest):
-    """What is done to the controllers here."""
+    """A guest whose first controller, a, has faults; b has none."""
 
     def __init__(self, guest, driver, disks):
         super().__init__(guest, driver)
         names = guest.sh("controllers").split()
-        self.well = disks[0]
+        self.server = disks[0]
         self.a = Controller(self, "nvme0", names[0],
-                            [self.well.image, disks[1]])
+                            [self.server.image, disks[1]])
         self.b = Controller(self, "nvme1", names[1], disks[2:])
-        ones, deaf = guest.sh("named 0x1af4 0x1110").split()
+        ones, sink = guest.sh("find_pci 0x1af4 0x1110").split()
         self.ones = Controller(self, "ones", ones, [])
-        self.deaf = Controller(self, "deaf", deaf, [])
+        self.sink = Controller(self, "sink", sink, [])
 
     @contextlib.contextmanager
-    def other(self):
-        """All the while a fio works on the controller that is well."""
-        self.forget()
+    def io_on_b(self):
+        """A fio runs on b during the block, and succeeds."""
+        self.clear_logs()
         job = self.b.start(LONG)
         yield
-        assert job.result().good
-        self.verified(self.b)
+        assert job.result().ok
+        self.verify_image(self.b)
 
     @contextlib.contextmanager
-    def busy(self):
-        """In the middle of a fio's work; all of it must come to a good end."""
-        with self.other():
-            job = self.a.at_work(LONG)
+    def io_on_both(self):
+        """A fio runs on a as well, has begun its I/O, and succeeds."""
+        with self.io_on_b():
+            job = self.a.start_busy(LONG)
             yield
-            assert job.result().good
-        self.verified(self.a)
+            assert job.result().ok
+        self.verify_image(self.a)
 
-    def verified(self, controller):
-        """The image has, outside the machine, what the long job wrote."""
+    def verify_image(self, controller):
+        """Outside the machine: the image has what the job LONG wrote. Clear it."""
         image = controller.disks[0]
-        assert fio_here(image, f"{LONG} --verify_only").good
+        assert fio_on_host(image, f"{LONG} --verify_only").ok
         with image.path.open("r+b") as file:
             file.truncate(0)
             file.truncate(image.size)
 
     @contextlib.contextmanager
-    def covered(self, by, offset=0):
-        """Other memory lies over the first controller's registers meanwhile."""
-        where = (self.a.config(BAR0, 4) & ~15) + offset
-        with self.config(by, BAR2, lambda old: where | old & 15, 4):
+    def registers_covered(self, by, offset=0):
+        """The BAR of another device covers the registers of a during the block."""
+        address = (self.a.config(BAR0, 4) & ~15) + offset
+        with self.config_changed(by, BAR2, lambda old: address | old & 15, 4):
             yield
 
     @contextlib.contextmanager
-    def config(self, device, at, change, size=2):
-        """A register of the configuration space has another value meanwhile."""
-        before = device.config(at, size)
-        device.set_config(at, change(before), size)
+    def config_changed(self, device, offset, change, size=2):
+        """A register of configuration space has another value during the block."""
+        before = device.config(offset, size)
+        device.set_config(offset, change(before), size)
         try:
             yield
-        except vm.Failure:
+        except vm.MachineError:
             raise
         except BaseException:
-            device.set_config(at, before, size)
+            device.set_config(offset, before, size)
             raise
-        device.set_config(at, before, size)
+        device.set_config(offset, before, size)
 
-    def works(self):
-        """The first controller does its work again."""
-        assert self.a.fio(LONG).good
-        self.verified(self.a)
+    def check_works(self):
+        assert self.a.fio(LONG).ok
+        self.verify_image(self.a)
 
 
 CHECKS = []
@@ -165,32 +162,32 @@ def check(function):
 
 @check
 def read_error_reaches_fio(m):
-    """As EIO, at once, and no other block has one."""
+    """As EIO, without a retry. Other blocks are read."""
     read = f"--rw=read --bs=4k --size=1M --ioengine=libaio --iodepth=8 {VERIFY}"
-    with m.other():
-        found = m.a.fio(read, BAD)
-        assert (found.code, found.error) == (1, errno.EIO)
-        assert len(m.told("pci_nvme_err_aio")) == 1
-        found = m.a.fio(f"{read} --continue_on_error=io", BAD)
-        assert (found.errors, found.first) == (1, errno.EIO), found
-        assert found.read == (1 << 20) - 4096
-        assert len(m.told("pci_nvme_err_aio")) == 2
+    with m.io_on_b():
+        result = m.a.fio(read, BAD)
+        assert (result.code, result.error) == (1, errno.EIO)
+        assert len(m.events("pci_nvme_err_aio")) == 1
+        result = m.a.fio(f"{read} --continue_on_error=io", BAD)
+        assert (result.error_count, result.first_error) == (1, errno.EIO), result
+        assert result.read == (1 << 20) - 4096
+        assert len(m.events("pci_nvme_err_aio")) == 2
 
 
 @check
 def write_error_reaches_fio(m):
-    """As EIO, at once, and all other blocks are written."""
+    """As EIO, without a retry. Other blocks are written."""
     start = 3 << 20
     write = ("--rw=write --bs=4k --size=1M --ioengine=libaio --iodepth=8 "
              f"--offset={start} --verify=pattern --verify_pattern=0x5a "
              "--do_verify=0")
-    with m.other():
-        found = m.a.fio(write, BAD)
-        assert (found.code, found.error) == (1, errno.EIO)
-        assert len(m.told("pci_nvme_err_aio")) == 1
-        found = m.a.fio(f"{write} --continue_on_error=io", BAD)
-        assert (found.errors, found.first) == (1, errno.EIO), found
-        assert len(m.told("pci_nvme_err_aio")) == 2
+    with m.io_on_b():
+        result = m.a.fio(write, BAD)
+        assert (result.code, result.error) == (1, errno.EIO)
+        assert len(m.events("pci_nvme_err_aio")) == 1
+        result = m.a.fio(f"{write} --continue_on_error=io", BAD)
+        assert (result.error_count, result.first_error) == (1, errno.EIO), result
+        assert len(m.events("pci_nvme_err_aio")) == 2
     data = m.a.disks[1].read(start, 1 << 20)
     bad = (BAD_WRITE - start) & ~4095
     assert not any(data[bad:bad + 4096])
@@ -199,140 +196,142 @@ def write_error_reaches_fio(m):
 
 @check
 def flush_error_reaches_fsync(m):
-    with m.other():
-        answer = m.vm.ask(f"dd if=/init of={m.a.device(BAD)} bs=4096 seek=1536 "
-                          "count=1 conv=fsync,notrunc")
-        assert answer.code and "Input/output error" in answer.out, answer
-        assert len(m.told("pci_nvme_err_aio")) == 1
+    with m.io_on_b():
+        dd = m.vm.try_sh(f"dd if=/init of={m.a.device(BAD)} bs=4096 seek=1536 "
+                         "count=1 conv=fsync,notrunc")
+        assert dd.code and "Input/output error" in dd.out, dd
+        assert len(m.events("pci_nvme_err_aio")) == 1
 
 
 @check
-def other_error_is_tried_again(m):
-    """What need not last: QEMU fails to discard with an internal error."""
-    with m.other():
-        answer = m.vm.ask(f"/usr/sbin/blkdiscard -f -o {BAD_DISCARD} -l 65536 "
-                          f"{m.a.device(BAD)}")
-        assert answer.code and "Input/output error" in answer.out, answer
-        assert len(m.told("pci_nvme_err_aio")) == 1 + RETRIES
+def other_error_is_retried(m):
+    """QEMU reports a failed discard as an internal error, which may be transient."""
+    with m.io_on_b():
+        discard = m.vm.try_sh(f"/usr/sbin/blkdiscard -f -o {BAD_DISCARD} "
+                              f"-l 65536 {m.a.device(BAD)}")
+        assert discard.code and "Input/output error" in discard.out, discard
+        assert len(m.events("pci_nvme_err_aio")) == 1 + RETRIES
 
 
-# --- silence ------------------------------------------------------------------
+# --- timeouts -----------------------------------------------------------------
 
 @check
-def held_request_is_aborted(m):
-    """Its controller is told to, and nothing is reset."""
-    with m.other():
-        m.well.hold()
+def request_that_times_out_is_aborted(m):
+    """The controller gets an Abort and is not reset."""
+    with m.io_on_b():
+        m.server.hold()
         job = m.a.start("--rw=read --bs=4k --size=4k --ioengine=psync")
-        m.is_told("pci_nvme_admin_cmd", "ABORT")
-        m.well.release()
-        assert job.result().good
-        m.says("aborting")
-        assert len(m.told("pci_nvme_admin_cmd", "ABORT")) == 1
+        m.wait_event("pci_nvme_admin_cmd", "ABORT")
+        m.server.release()
+        assert job.result().ok
+        m.wait_log("aborting")
+        assert len(m.events("pci_nvme_admin_cmd", "ABORT")) == 1
         assert "resetting" not in m.log()
-    assert not m.told("pci_nvme_mmio_stopped")
+    assert not m.events("pci_nvme_mmio_stopped")
 
 
 @check
-def deaf_controller_is_reset(m):
-    """It hears no doorbell; all that it should have done it does after that."""
-    with m.busy():
-        with m.covered(m.deaf, DOORBELLS):
-            m.says("aborting")
-        m.says("resetting")
-        m.says("reset done")
-    assert len(m.told("pci_nvme_mmio_stopped")) == 1
-    assert not m.told("pci_nvme_admin_cmd", "ABORT")
+def controller_without_doorbells_is_reset(m):
+    """After the reset it completes all requests."""
+    with m.io_on_both():
+        with m.registers_covered(m.sink, DOORBELLS):
+            m.wait_log("aborting")
+        m.wait_log("resetting")
+        m.wait_log("reset done")
+    assert len(m.events("pci_nvme_mmio_stopped")) == 1
+    assert not m.events("pci_nvme_admin_cmd", "ABORT")
 
 
 @check
-def lost_interrupts_are_looked_for(m):
-    """Requests whose interrupt never comes are complete all the same."""
-    with m.other():
-        at = m.a.capability(MSIX) + 2
-        with m.config(m.a, at, lambda value: value | MSIX_MASK):
-            found = m.a.fio("--rw=randwrite --bs=16k --iodepth=8 --size=256k "
-                            f"--ioengine=libaio {VERIFY}")
-            assert found.good and found.written == 256 << 10, found
-        m.says("completion without interrupt")
-        assert not m.told("pci_nvme_admin_cmd", "ABORT")
-        assert not m.told("pci_nvme_mmio_stopped")
-    m.works()
+def completion_without_interrupt_is_found(m):
+    with m.io_on_b():
+        control = m.a.capability(MSIX) + 2
+        with m.config_changed(m.a, control, lambda value: value | MSIX_MASK):
+            result = m.a.fio("--rw=randwrite --bs=16k --iodepth=8 --size=256k "
+                             f"--ioengine=libaio {VERIFY}")
+            assert result.ok and result.written == 256 << 10, result
+        m.wait_log("completion without interrupt")
+        assert not m.events("pci_nvme_admin_cmd", "ABORT")
+        assert not m.events("pci_nvme_mmio_stopped")
+    m.check_works()
 
 
 @check
-def failed_controller_is_reset(m):
-    """Without access to memory it fails, and says so."""
-    with m.busy():
+def controller_with_fatal_status_is_reset(m):
+    """It reports a fatal status, as it cannot access memory."""
+    with m.io_on_both():
         m.a.set_config(COMMAND, m.a.config(COMMAND) & ~MASTER)
-        m.says("resetting")
-        m.says("reset done")
-    assert m.told("pci_nvme_err_cfs")
+        m.wait_log("resetting")
+        m.wait_log("reset done")
+    assert m.events("pci_nvme_err_cfs")
     assert m.a.config(COMMAND) & MASTER
 
 
 @check
-def controller_reset_by_another_is_reset(m):
-    """Through sysfs: it forgets its queues, and all that is in them."""
-    with m.busy():
+def function_reset_is_survived(m):
+    """A reset through sysfs: the controller loses its queues and all requests."""
+    with m.io_on_both():
         m.vm.sh(f"echo 1 >/sys/bus/pci/devices/{m.a.pci}/reset")
-        m.is_told("pci_nvme_pci_reset")
-    assert m.told("pci_nvme_mmio_start_success")
+        m.wait_event("pci_nvme_pci_reset")
+    assert m.events("pci_nvme_mmio_start_success")
 
 
-# --- for ever -----------------------------------------------------------------
+# --- controllers that do not recover ------------------------------------------
 
 @contextlib.contextmanager
-def given_up(m):
-    """A fio fails, all later ones at once, and the driver leaves."""
-    with m.other():
-        job = m.a.at_work(LONG)
+def permanent_failure(m):
+    """A fio fails, later ones fail at once, and the driver can be unbound.
+
+    The block of code enters contexts with the fault, which lasts until then.
+    """
+    with m.io_on_b():
+        job = m.a.start_busy(LONG)
         with contextlib.ExitStack() as stack:
             yield stack
-            found = job.result()
-            assert (found.code, found.error) == (1, errno.EIO), found
-            began = time.monotonic()
-            for nsid in (WELL, BAD):
-                found = m.a.fio("--rw=read --bs=4k --size=64k",
-                                nsid)
-                assert found.code and found.error in (
-                    0, errno.EIO, errno.ENODEV, errno.ENXIO), found
-                assert not found.read
-            assert time.monotonic() - began < PATIENCE / 4
+            result = job.result()
+            assert (result.code, result.error) == (1, errno.EIO), result
+            start = time.monotonic()
+            for nsid in (GOOD, BAD):
+                result = m.a.fio("--rw=read --bs=4k --size=64k", nsid)
+                assert result.code and result.error in (
+                    0, errno.EIO, errno.ENODEV, errno.ENXIO), result
+                assert not result.read
+            assert time.monotonic() - start < TIMEOUT / 4
             m.a.unbind()
         m.a.bind()
-    m.works()
+    m.check_works()
 
 
 @check
-def controller_that_never_recovers_is_given_up(m):
-    """Its registers read as zeroes: it never becomes ready."""
-    with given_up(m) as stack:
-        stack.enter_context(m.config(m.a, BAR0, lambda _: NOWHERE, 4))
+def controller_that_is_never_ready_has_failed(m):
+    """Its registers read as 0."""
+    with permanent_failure(m) as stack:
+        stack.enter_context(
+            m.config_changed(m.a, BAR0, lambda _: UNUSED_ADDRESS, 4))
 
 
 @check
-def controller_that_refuses_queues_is_given_up(m):
-    """It fails; after its reset it knows no interrupts for queues."""
-    with given_up(m) as stack:
-        at = m.a.capability(MSIX) + 2
-        stack.enter_context(m.config(m.a, at, lambda value:
-                                     value & ~MSIX_ENABLE))
+def controller_that_refuses_queues_has_failed(m):
+    """After its reset it has no MSI-X, so it creates no queue with a vector."""
+    with permanent_failure(m) as stack:
+        control = m.a.capability(MSIX) + 2
+        stack.enter_context(m.config_changed(
+            m.a, control, lambda value: value & ~MSIX_ENABLE))
         m.a.set_config(COMMAND, m.a.config(COMMAND) & ~MASTER)
 
 
 @check
-def controller_that_stays_deaf_is_given_up(m):
-    """It becomes ready, and hears nothing."""
-    with given_up(m) as stack:
-        stack.enter_context(m.covered(m.deaf, DOORBELLS))
+def controller_that_stays_without_doorbells_has_failed(m):
+    """It becomes ready, and executes no command."""
+    with permanent_failure(m) as stack:
+        stack.enter_context(m.registers_covered(m.sink, DOORBELLS))
 
 
 @check
-def controller_that_is_gone_is_given_up(m):
+def controller_that_is_gone_has_failed(m):
     """Its registers read as ones."""
-    with given_up(m) as stack:
-        stack.enter_context(m.covered(m.ones))
+    with permanent_failure(m) as stack:
+        stack.enter_context(m.registers_covered(m.ones))
 
 
 # --- a boot -------------------------------------------------------------------
@@ -348,44 +347,46 @@ class Boot:
         return f"{self.flavour}-{self.machine}"
 
     def run(self, kernel):
-        """{what: "" or how it failed}"""
-        found = {}
+        """{step: "" or how it failed}"""
+        results = {}
         machine = dataclasses.replace(vm.MACHINES[self.machine], memory="1G")
         with tempfile.TemporaryDirectory() as directory:
             disks = [oracle.Image(pathlib.Path(directory, name), name,
                                   size=size << 20) for name, size in
-                     (("well", 64), ("bad", 8), ("other", 64))]
+                     (("good", 64), ("bad", 8), ("other", 64))]
             ones = pathlib.Path(directory, "ones")
             ones.write_bytes(b"\xff" * 16384)
-            disks[0] = nbd.Disk(disks[0], pathlib.Path(directory, "nbd"))
+            disks[0] = nbd.Server(disks[0], pathlib.Path(directory, "nbd"))
             guest = vm.VM(kernel, machine, name=f"faults-{self}", qmp=True,
                           programs=True, trace=EVENTS,
                           devices=arguments(machine, disks, ones))
-            with step(found, "boot"), guest:
+            with step(results, "boot"), guest:
                 guest.sh("echo 20 >/proc/sys/kernel/hung_task_timeout_secs")
                 for language, driver in vm.DRIVERS.items():
                     ones.write_bytes(b"\xff" * 16384)
-                    assert fio_here(
+                    assert fio_on_host(
                         disks[1], "--rw=write --bs=4k --size=1M --do_verify=0 "
-                        f"--ioengine=psync {VERIFY}").good
-                    self._all(Machine(guest, driver, disks), language, found)
-                with step(found, "last look"):
-                    assert guest.last_look() == []
+                        f"--ioengine=psync {VERIFY}").ok
+                    self._run_checks(Machine(guest, driver, disks), language,
+                                     results)
+                with step(results, "final check"):
+                    assert guest.final_check() == []
             disks[0].close()
-            with step(found, "log"):
-                assert guest.reports() == [], guest.where()
-        return found
+            with step(results, "log"):
+                assert guest.reports() == [], guest.full_log()
+        return results
 
-    def _all(self, m, language, found):
-        with step(found, (language, "bind")):
+    @staticmethod
+    def _run_checks(m, language, results):
+        with step(results, (language, "bind")):
             m.vm.sh(f"load {m.driver}")
             m.a.bind()
             m.b.bind()
-        for each in CHECKS:
-            m.vm.sh(f"echo check: {language} {each.__name__} >/dev/kmsg")
-            with step(found, (language, each.__name__)):
-                each(m)
-        with step(found, (language, "unbind")):
+        for function in CHECKS:
+            m.vm.sh(f"echo check: {language} {function.__name__} >/dev/kmsg")
+            with step(results, (language, function.__name__)):
+                function(m)
+        with step(results, (language, "unbind")):
             m.a.unbind()
             m.b.unbind()
 
@@ -398,12 +399,12 @@ BOOTS = [Boot("base", "intel-strict")]
 @pytest.mark.parametrize("boot,language,name", [
     pytest.param(boot, language, name, id=f"{boot}-{language}-{name}")
     for boot in BOOTS for language in vm.DRIVERS
-    for name in ["bind", *(each.__name__ for each in CHECKS), "unbind"]])
+    for name in ["bind", *(function.__name__ for function in CHECKS), "unbind"]])
 def test_driver(booted, boot, language, name):
-    outcome(booted(boot), (language, name))
+    check_step(booted(boot), (language, name))
 
 
-@pytest.mark.parametrize("what", ["boot", "last look", "log"])
+@pytest.mark.parametrize("name", ["boot", "final check", "log"])
 @pytest.mark.parametrize("boot", BOOTS, ids=str)
-def test_machine(booted, boot, what):
-    outcome(booted(boot), what)
+def test_machine(booted, boot, name):
+    check_step(booted(boot), name)

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What must not compile does not, and for the right reason.
+"""Misuse does not compile, for the expected reason.
 
-Every program in compile_fail/ is compiled as the samples are, against the
-built kernel. Below a line of it that must be refused stands
+Each program in compile_fail/ is compiled with the command line of a sample, from the
+build of the base kernel. Below a line that must be refused is
 
     //~^ ERROR E0308 part of the message	(Rust: code, then text)
     //~^ ERROR part of the message		(C)
 
-and the compiler must report these errors, on these lines, and no other; one
-that several bounds ask for may be reported more than once. The two programs
-called control.* hold nothing to refuse: they must compile.
-
-DMA_PHYS_BUILD is the kernel's build directory (O=). The test runs where the
-kernel was built.
+The compiler must report these errors on these lines, and no others. It may report an
+error several times, as several bounds may require the same. The two programs control.*
+must compile.
 """
 
 import json
@@ -40,8 +37,8 @@ def build():
     return Path(path)
 
 
-def expected(program):
-    """Errors that the program announces: (line, code, text)."""
+def expected_errors(program):
+    """The errors that the program expects: [(line, code, text)]"""
     found = []
     for number, line in enumerate(program.read_text().splitlines(), 1):
         note = re.match(r"\s*//~\^ ERROR (?:(E\d{4}) )?(.+)", line)
@@ -51,7 +48,7 @@ def expected(program):
 
 
 def kernel_command(build, suffix):
-    """Environment and arguments that a sample was compiled with."""
+    """Environment and arguments with which a sample was compiled."""
     first_line = (build / COMMAND_OF[suffix]).read_text().split("\n", 1)[0]
     command = first_line.split(":=", 1)[1].replace("$(pound)", "#")
     words = shlex.split(command.split(";", 1)[0])
@@ -64,7 +61,7 @@ def kernel_command(build, suffix):
 
 
 def without(words, drop, drop_with_value, sources):
-    """The arguments, less what says where to read and write."""
+    """The arguments without those that name input and output files."""
     kept = []
     words = iter(words)
     for word in words:
@@ -76,7 +73,7 @@ def without(words, drop, drop_with_value, sources):
 
 
 def message_of(report):
-    """What a report of rustc says, without the source that it quotes."""
+    """The text of a report of rustc, without the source that it quotes."""
     parts = [report["message"]]
     parts += [span["label"] for span in report["spans"] if span["label"]]
     parts += [child["message"] for child in report["children"]]
@@ -84,6 +81,7 @@ def message_of(report):
 
 
 def compile_rust(build, program, out):
+    """(exit code, [(line, code, text)])"""
     env, words = kernel_command(build, ".rs")
     words = without(words, ("--emit=",), ("--out-dir", "--crate-name"), ".rs")
     words += ["--emit=metadata", "-o", str(out / "program.rmeta"),
@@ -106,6 +104,7 @@ def compile_rust(build, program, out):
 
 
 def compile_c(build, program, _out):
+    """(exit code, [(line, "", text)])"""
     env, words = kernel_command(build, ".c")
     words = without(words, ("-Wp,-MMD", "-Wp,-MD"), ("-o",), (".c",))
     words.remove("-c")
@@ -120,28 +119,28 @@ def compile_c(build, program, _out):
     return run.returncode, errors
 
 
-def unmatched(announced, errors):
-    """What was announced and not reported, and the other way round."""
-    def fits(note, error):
+def unmatched(expected, errors):
+    """Expected errors that were not reported, and errors that were not expected."""
+    def matches(note, error):
         return note[:2] == error[:2] and note[2] in error[2]
 
-    return ([note for note in announced
-             if not any(fits(note, error) for error in errors)],
+    return ([note for note in expected
+             if not any(matches(note, error) for error in errors)],
             [error for error in errors
-             if not any(fits(note, error) for note in announced)])
+             if not any(matches(note, error) for note in expected)])
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.name)
 def test_compile_fail(program, build, tmp_path):
     compile_it = compile_rust if program.suffix == ".rs" else compile_c
-    announced = expected(program)
-    assert len(announced) == program.read_text().count("//~")
-    assert bool(announced) != (program.stem == "control")
+    expected = expected_errors(program)
+    assert len(expected) == program.read_text().count("//~")
+    assert bool(expected) != (program.stem == "control")
 
     status, errors = compile_it(build, program, tmp_path)
-    missing, surplus = unmatched(announced, errors)
+    missing, unexpected = unmatched(expected, errors)
     shown = "\n".join(f"line {line}: {code} {text}"
-                      for line, code, text in surplus)
+                      for line, code, text in unexpected)
     assert not missing, f"not refused: {missing}\nbut: {shown}"
-    assert not surplus, f"refused for another reason: {shown}"
-    assert (status != 0) == bool(announced)
+    assert not unexpected, f"refused for another reason: {shown}"
+    assert (status != 0) == bool(expected)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The documentation builds without a complaint about us, and its code compiles.
+"""The documentation builds without a complaint about our files; its code compiles.
 
-Each block of code on a page of ours is compiled by itself, as the samples are.
-A block with a name is part of each one that follows. The Rust documentation is
-made here of one crate only; `./run docs` makes all of it, as the kernel does.
+Each block of code on a page is compiled as the samples are. A block with a name is
+compiled together with each block that follows it. The Rust documentation is built
+for one crate; `./run docs` builds all of it.
 """
 
 import os
@@ -12,11 +12,11 @@ import shlex
 import subprocess
 import textwrap
 
-import docs
 import pytest
+from harness import docs
 from test_compile_fail import kernel_command, without
 
-# What a driver's file begins with.
+# The headers of a driver.
 C_HEADERS = ["blk-mq.h", "blk-mq-dma.h", "dma-mapping.h", "dma-phys.h",
              "dmaengine.h", "if_ether.h", "pci.h", "scatterlist.h", "slab.h"]
 C_FLAGS = ["-fsyntax-only", "-Werror", "-Wno-unused-function",
@@ -24,7 +24,7 @@ C_FLAGS = ["-fsyntax-only", "-Werror", "-Wno-unused-function",
 
 
 def blocks():
-    """Every block: (page, line, language, code with the named ones before)."""
+    """Parameters for each block: its language, and its code after the named ones."""
     found = []
     for page in docs.pages():
         text = (docs.kernels.REPO / "Documentation" / f"{page}.rst").read_text()
@@ -41,7 +41,7 @@ def blocks():
 
 
 def compile_c(build, code, out):
-    """What the compiler says to a driver's file with this code."""
+    """Environment and command that compile the code as a file of a driver."""
     program = out / "program.c"
     program.write_text("".join(f"#include <linux/{name}>\n"
                                for name in C_HEADERS) + code)
@@ -52,7 +52,7 @@ def compile_c(build, code, out):
 
 
 def compile_rust(build, code, out):
-    """The same, for a module."""
+    """Environment and command that compile the code as a module."""
     program = out / "program.rs"
     program.write_text("#![allow(dead_code, missing_docs, unused_imports)]\n" + code)
     env, words = kernel_command(build, ".rs")
@@ -72,28 +72,39 @@ def test_code_compiles(kernel, language, code, tmp_path):
 
 
 def contexts():
-    """What the comments say of each function's context."""
-    comment = re.compile(r"^/\*\*\n \* (\w+)\(\) - (?:.*\n)*?"
-                         r" \* Context: ((?:.*\n)*?) (?:\*/| \* Return:)", re.M)
-    return {name: text for path in
-            (docs.kernels.REPO / "kernel/dma/phys").glob("*.c")
+    """{function: the context that its comment documents}"""
+    comment = re.compile(r"^/\*\*\n \* (\w+)\(\) - .*\n(?: \*(?!/).*\n)*?"
+                         r" \* Context: (.*\n(?: \* (?!Return:).*\n)*)", re.M)
+    sources = [*(docs.kernels.REPO / "kernel/dma/phys").glob("*.c"),
+               docs.kernels.REPO / "block/blk-mq-dma-phys.c"]
+    return {name: text.replace("\n * ", " ").strip() for path in sources
             for name, text in comment.findall(path.read_text())}
 
 
+def resolved(documented, name):
+    """The context of a function whose comment may refer to another function."""
+    text = documented[name]
+    other = re.match(r"(?:as|see) (\w+)\(\)", text, re.I)
+    return resolved(documented, other[1]) if other else text
+
+
 def test_context_table():
-    """It names each function, and says of it what its comment says."""
+    """The page lists each function, with the context that its comment documents."""
     page = docs.kernels.REPO / "Documentation/core-api/dma-phys.rst"
-    rows = re.findall(r"^(\w+)\(\) +(any|process)(?: \[\d\]_)? +(no|yes)\b",
+    rows = re.findall(r"^(\w+)\(\) +(any|process)( \[\d\]_)? +(no|yes)\b",
                       page.read_text(), re.M)
-    said = contexts()
-    assert sorted(name for name, _, _ in rows) == sorted(said)
-    for name, context, sleeps in rows:
-        assert said[name].lower().startswith((context, "as dma_phys_")), name
-        assert ("may sleep" in said[name]) == (sleeps == "yes"), name
+    documented = contexts()
+    assert sorted(name for name, *_ in rows) == sorted(documented)
+    for name, context, note, sleeps in rows:
+        text = resolved(documented, name).lower()
+        assert text.startswith(context), name
+        # The notes name the ranges that need process context.
+        assert not note or re.match(r"any\b.*\b(as|see|process)\b", text), name
+        assert ("may sleep" in text) == (sleeps == "yes"), name
 
 
 def test_pages(kernel, tmp_path):
-    """They stand in the kernel's indices, all they name is there and is drawn."""
+    """The kernel's indices list them; references exist, and pictures are drawn."""
     problems = docs.sphinx(kernel("base"), tmp_path / "html", tmp_path / "make")
     assert not problems, "\n".join(problems)
 
@@ -101,7 +112,7 @@ def test_pages(kernel, tmp_path):
 def test_rustdoc(kernel, tmp_path):
     base = kernel("base")
     line = (base.build / "rust/.kernel.o.cmd").read_text().split("\n", 1)[0]
-    # NAME=value... compiler arguments... ; what is for linking
+    # NAME=value... compiler arguments... ; commands after it
     words = shlex.split(line.split(":=", 1)[1].split(" ;", 1)[0])
     compiler = words.index("rustc")
     env = dict(os.environ, RUSTC_BOOTSTRAP="1",

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
 """KUnit on each route: the C suites, the Rust suites, the Rust examples.
 
-Suites and cases are read from the sources, so that a case that never ran is
-missed; results are read with the kernel's own parser.
+Suites and cases are read from the sources, so that a case that does not run is
+noticed. Results are read with the kernel's own parser.
 """
 
 import dataclasses
 import fnmatch
-import importlib
+import importlib.util
 import io
 import pathlib
 import re
 import sys
+import threading
 
 import pytest
 
-import vm
+from harness import vm
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 
@@ -23,35 +24,36 @@ ROUTES = ["direct", "bounce", "bounce-natural", "intel-lazy", "intel-strict",
           "intel-passthrough", "amd", "virtio-iommu", "p2p-bus"]
 DEBUG_ROUTES = ["direct", "bounce", "intel-lazy", "p2p-bus"]
 
-# The suite that leaks on purpose, where it is told to.
+# The suite that leaks on purpose, and the parameter without which it skips.
 LEAK = "dma_phys_leak"
 LEAK_ON = "dma_phys_kunit.leak=1"
-# What it leaks: a map, and a vec of two segments.
+# The maps that it leaks, which dma_map_phys() reports to dma-debug.
 LEAKED = 3
 
-# Of what only the kernel that reports has.
+# Suites that only the debug kernel has.
 DEBUG_ONLY = {"dma_phys_debug", "dma_phys_fault"}
 
-# The suite that lets steps fail, and how it lets allocations fail as well:
-# dma-debug gives up for good where one of its own does.
+# The suite with fault injection, and the parameters with which allocations fail as
+# well. dma-debug would disable itself if one of its allocations failed.
 FAULT = "dma_phys_fault"
 FAULT_ON = "dma_phys_kunit.fail_nth=1 dma_debug=off dma_phys.debug=1 " \
     "fail_dma_phys=7,0,0,-1"
 FAULT_ROUTES = ["bounce", "intel-strict", "p2p-bus"]
 
 
+def reserved_memory(machine):
+    """Kernel parameters that reserve memory and pass its addresses to the tests.
 
-def kept(machine):
-    """A command line that keeps RAM from the kernel, and tells the tests where:
-    reserved, with pages and without; persistent; and beyond mem=."""
+    It is memory with struct pages, without, beyond mem=, and persistent.
+    """
     options = ["memmap=4M$512M memmap=4M!768M",
-               f"dma_phys_kunit.taken={768 << 20}"]
-    where = [512]
+               f"dma_phys_kunit.persistent={768 << 20}"]
+    megabytes = [512]
     if machine.memory == "3G":
         options.append("memmap=128M$4608M mem=5116M")
-        where += [4608, 5116]
-    at = ",".join(str(megabytes << 20) for megabytes in where)
-    return " ".join([*options, f"dma_phys_kunit.kept={at}"])
+        megabytes += [4608, 5116]
+    addresses = ",".join(str(start << 20) for start in megabytes)
+    return " ".join([*options, f"dma_phys_kunit.reserved={addresses}"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,51 +63,52 @@ class Boot:
     flavour: str
     machine: str
     glob: str
+    long: bool = False
 
     def __str__(self):
-        of = {DISKS: "-disks", EXAMPLES: "-examples"}.get(self.glob, "")
-        return f"{self.flavour}-{self.machine}{of}"
+        kind = {DISKS: "-disks", EXAMPLES: "-examples", LEAK: "-leak"}
+        return f"{self.flavour}-{self.machine}{kind.get(self.glob, '')}"
 
     def runs(self, suite):
-        """Whether the suite is one that this boot is for."""
+        """Whether the boot runs the suite."""
         return fnmatch.fnmatch(suite, self.glob) and \
             (self.flavour == "debug" or suite not in DEBUG_ONLY)
 
     def run(self, kernel):
-        """({(suite, case): (status, log)}, complaints, where the log is)"""
+        """({(suite, case): (status, log)}, complaints, path of the log)"""
         machine = vm.MACHINES[self.machine]
         leak = self.glob == LEAK
-        # What leaks on purpose is for dma-debug to report.
+        # Only dma-debug reports what the suite LEAK leaks.
         more = LEAK_ON if leak else "dma_phys.debug=1"
         with vm.VM(kernel, machine, devices=vm.edu(machine),
                    append=f"kunit.enable=1 kunit.autorun=1 "
                           f"kunit.filter_glob={self.glob} {more} "
-                          f"{kept(machine)}",
-                   name=f"kunit-{self.glob.strip('*.')}-{self}") as guest:
-            complaints = guest.last_look(expected_errors=1 if leak else 0)
+                          f"{reserved_memory(machine)}",
+                   name=f"kunit-{self}") as guest:
+            complaints = guest.final_check(expected_errors=1 if leak else 0)
         return (_cases(kernel, guest.console()),
-                complaints + guest.reports(), guest.where())
+                complaints + guest.reports(), guest.full_log())
 
 
 @dataclasses.dataclass(frozen=True)
 class FaultBoot:
-    """One boot that lets every allocation of the suite FAULT fail in turn.
+    """One boot in which each allocation of the suite FAULT fails in turn.
 
-    What may fail is said through debugfs, so the suite does not run before.
+    Which allocations may fail is set in debugfs, and the suite runs after that.
     """
 
     flavour: str
     machine: str
 
     def __str__(self):
-        return f"{self.flavour}-{self.machine}"
+        return f"{self.flavour}-{self.machine}-fault"
 
     def run(self, kernel):
-        """({(suite, case): (status, log)}, complaints, where the log is)"""
+        """({(suite, case): (status, log)}, complaints, path of the log)"""
         machine = vm.MACHINES[self.machine]
         with vm.VM(kernel, machine, devices=vm.edu(machine),
                    append=f"kunit.enable=1 kunit.filter_glob={FAULT} "
-                          f"{FAULT_ON}", name=f"fault-{self}") as guest:
+                          f"{FAULT_ON}", name=f"kunit-{self}") as guest:
             guest.sh("cd $DEBUG && echo 0 >failslab/verbose && "
                      "echo 0 >fail_page_alloc/verbose && "
                      "echo 0 >fail_page_alloc/min-order && "
@@ -113,56 +116,70 @@ class FaultBoot:
                      "echo N >failslab/ignore-gfp-wait")
             guest.sh(f"echo run >$DEBUG/kunit/{FAULT}/run", timeout=900)
             results = guest.sh(f"cat $DEBUG/kunit/{FAULT}/results")
-            complaints = guest.last_look()
+            complaints = guest.final_check()
             if guest.sh("cat $DEBUG/fail_dma_phys/interval") != "7":
-                complaints.append("fail_dma_phys= was not heeded")
+                complaints.append("fail_dma_phys= had no effect")
         return (_cases(kernel, results), complaints + guest.reports(),
-                guest.where())
+                guest.full_log())
+
+
+_kunit_tool_lock = threading.Lock()
+
+
+def _kunit_tool(kernel, name):
+    """A module of the kernel's KUnit tool, loaded once."""
+    path = kernel.src / f"tools/testing/kunit/{name}.py"
+    with _kunit_tool_lock:
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(name, path)
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+        return sys.modules[name]
 
 
 def _cases(kernel, console):
-    """What the kernel's parser makes of a log: {(suite, case): (status, log)}"""
-    tools = str(kernel.src / "tools/testing/kunit")
-    if tools not in sys.path:
-        sys.path.insert(0, tools)
-    parser = importlib.import_module("kunit_parser")
-    printer = importlib.import_module("kunit_printer")
+    """The results in a log, from the kernel's parser: {(suite, case): (status, log)}"""
+    printer = _kunit_tool(kernel, "kunit_printer")
+    # It imports the printer.
+    parser = _kunit_tool(kernel, "kunit_parser")
     result = parser.parse_run_tests(
         console.splitlines(), printer.Printer(False, io.StringIO()))
-    why = _skip_reasons(console)
+    reasons = _skip_reasons(console)
     return {(suite.name, case.name): (
                 case.status.name,
-                why.get((suite.name, case.name)) or "\n".join(case.log))
+                reasons.get((suite.name, case.name)) or "\n".join(case.log))
             for suite in result.subtests for case in suite.subtests}
 
 
 def _skip_reasons(console):
-    """What the parser drops: {(suite, case): why it was skipped}"""
-    found = {}
-    suite = None
+    """Why cases were skipped, which the parser drops: {(suite, case): reason}"""
+    reasons = {}
+    # {indentation: the test whose results have it}
+    parents = {}
     for line in console.splitlines():
-        if subtest := re.search(r"# Subtest: (\w+)", line):
-            suite = subtest[1]
-        elif skip := re.search(r"\bok \d+ (\w+) # SKIP (.*)", line):
-            found[suite, skip[1]] = skip[2]
-    return found
+        line = re.sub(r"^(\[[^]]*\])+ ", "", line)
+        if subtest := re.fullmatch(r"( *)# Subtest: (\w+)", line):
+            parents[subtest[1]] = subtest[2]
+        elif skip := re.fullmatch(r"( *)ok \d+ (\w+) # SKIP (.*)", line):
+            reasons[parents.get(skip[1]), skip[2]] = skip[3]
+    return reasons
 
 
-# --- what the sources promise -----------------------------------------------
+# --- suites and cases in the sources -----------------------------------------
 
 def _c_cases():
-    """[(suite, case)] of kernel/dma/phys/*_kunit.c"""
+    """[(suite, case)] of kernel/dma/phys/tests/*_kunit.c"""
     found = []
-    for path in sorted((REPO / "kernel/dma/phys").glob("*_kunit.c")):
+    for path in sorted((REPO / "kernel/dma/phys/tests").glob("*_kunit.c")):
         text = path.read_text()
         for suite in re.finditer(
                 r"struct kunit_suite \w+ = \{(.*?)\n\};", text, re.S):
-            name = re.search(r'\.name = "(\w+)"', suite[1])[1]
-            array = re.search(r"\.test_cases = (\w+)", suite[1])[1]
+            name = re.search(r'\.name\s*=\s*"(\w+)"', suite[1])[1]
+            array = re.search(r"\.test_cases\s*=\s*(\w+)", suite[1])[1]
             cases = re.search(
                 rf"struct kunit_case {array}\[\] = \{{(.*?)\n\}};", text, re.S)
             found += [(name, case) for case in re.findall(
-                r"KUNIT_CASE\w*\((\w+)", cases[1])]
+                r"\bKUNIT_CASE\w*\(\s*(\w+)", cases[1])]
     return found
 
 
@@ -183,7 +200,7 @@ def _rust_files():
 
 
 def _examples():
-    """{file in the names of doctests: how many examples it has}"""
+    """{file, as in the names of its doctests: number of its examples}"""
     found = {}
     for path in _rust_files():
         fences = re.findall(r"^\s*//[/!] ```(.*)$", path.read_text(), re.M)
@@ -195,41 +212,41 @@ def _examples():
     return found
 
 
-# Suites that map nothing run on one route only.
+# The suites of the block layer map nothing: they run on one route only.
 ROUTED, DISKS = "*dma_phys*", "rust_block_mq*"
+# The examples of the kernel's files beside ours run as well.
+EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_[bcdps]*"
 CASES = [case for case in _c_cases() + _rust_cases() if case[0] != LEAK]
 BOOTS = [Boot("base", route, ROUTED) for route in ROUTES] \
     + [Boot("debug", route, ROUTED) for route in DEBUG_ROUTES] \
     + [Boot(flavour, "direct", DISKS) for flavour in ("base", "debug")]
-# Those of the kernel's own files next to ours run as well.
-EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_[bcdps]*"
 EXAMPLE_BOOTS = [Boot("base", "direct", EXAMPLES),
-                 Boot("debug", "direct", EXAMPLES)]
+                 Boot("debug", "direct", EXAMPLES, long=True)]
 LEAK_BOOTS = [Boot("debug", "direct", LEAK),
-              Boot("debug", "intel-lazy", LEAK)]
+              Boot("debug", "intel-lazy", LEAK, long=True)]
 FAULT_BOOTS = [FaultBoot("debug", route) for route in FAULT_ROUTES]
 
 
-def outcome(found, suite, case):
-    """A test that is a case of a suite."""
-    cases, _, log = found
-    status, said = cases.get((suite, case), ("DID_NOT_RUN", log))
+def check_case(results, suite, case):
+    """Skip or fail as the case did."""
+    cases, _, log = results
+    status, text = cases.get((suite, case), ("DID_NOT_RUN", log))
     if status == "SKIPPED":
-        pytest.skip(said)
+        pytest.skip(text)
     if status != "SUCCESS":
-        pytest.fail(f"{status}\n{said}", pytrace=False)
+        pytest.fail(f"{status}\n{text}", pytrace=False)
 
 
 @pytest.mark.parametrize("boot,suite,case", [
     pytest.param(boot, suite, case, id=f"{boot}-{suite}-{case}")
     for boot in BOOTS for suite, case in CASES if boot.runs(suite)])
 def test_case(booted, boot, suite, case):
-    outcome(booted(boot), suite, case)
+    check_case(booted(boot), suite, case)
 
 
 @pytest.mark.parametrize("boot", BOOTS, ids=str)
 def test_every_case_is_known(booted, boot):
-    """The sources are read with a regular expression: it must find all."""
+    """The regular expressions above have found all cases in the sources."""
     cases, _, _ = booted(boot)
     assert cases
     assert {case for case in cases if case[0] != LEAK} <= set(CASES)
@@ -253,23 +270,23 @@ def test_rust_examples(booted, boot, name):
 
 @pytest.mark.parametrize("suite,case", CASES)
 def test_case_runs_somewhere(booted, suite, case):
-    """Each route may skip a case that needs another; not all of them."""
+    """A case may be skipped on some routes, but not on all."""
     assert any(booted(boot)[0].get((suite, case), ("", ""))[0] == "SUCCESS"
                for boot in BOOTS if boot.runs(suite))
 
 
-def test_sources_promise_something():
+def test_sources_have_cases():
     assert _c_cases() and _rust_cases() and _examples()
 
 
 @pytest.mark.parametrize("suite,case",
                          [case for case in CASES if case[0] == FAULT])
-@pytest.mark.parametrize("boot", FAULT_BOOTS, ids=lambda boot: f"{boot}-all")
+@pytest.mark.parametrize("boot", FAULT_BOOTS, ids=str)
 def test_every_allocation_fails(booted, boot, suite, case):
-    outcome(booted(boot), suite, case)
+    check_case(booted(boot), suite, case)
 
 
-@pytest.mark.parametrize("boot", FAULT_BOOTS, ids=lambda boot: f"{boot}-all")
+@pytest.mark.parametrize("boot", FAULT_BOOTS, ids=str)
 def test_kernel_log_with_faults_is_clean(booted, boot):
     _, complaints, log = booted(boot)
     assert not complaints, "\n".join([*complaints, log])
@@ -277,13 +294,13 @@ def test_kernel_log_with_faults_is_clean(booted, boot):
 
 @pytest.mark.parametrize("boot", LEAK_BOOTS, ids=str)
 def test_leak_is_reported(booted, boot):
-    """Mappings leaked on purpose: this one report, and no other."""
+    """dma-debug reports the maps that the suite leaks, and nothing else."""
     cases, complaints, log = booted(boot)
     assert {status for status, _ in cases.values()} == {"SUCCESS"}, cases
     kinds = [re.sub(r"^\[.*?\] (DMA-API: |WARNING: |Call Trace:).*", r"\1", line)
              for line in complaints if not line.endswith("Mapped at:")]
     assert sorted(kinds) == ["Call Trace:", "DMA-API: ", "WARNING: "], \
         "\n".join([*complaints, log])
-    said = next(line for line in complaints if "DMA-API: " in line)
-    assert "device driver has pending DMA allocations while released" in said
-    assert f"[count={LEAKED}]" in said
+    report = next(line for line in complaints if "DMA-API: " in line)
+    assert "device driver has pending DMA allocations while released" in report
+    assert f"[count={LEAKED}]" in report

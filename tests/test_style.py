@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What tools say about the sources, with the kernel's own rules.
+"""Style of the sources: names, words, and the kernel's own checkers.
 
-Compilers and checkers run with the command lines that the base kernel's build
-recorded, changed to check and to write nothing, so that the build stays as it
-was made.
+Compilers and checkers run with the command lines that the base kernel's build has
+recorded, changed so that they only check and write nothing into the build.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -17,11 +17,12 @@ import tempfile
 import pytest
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
-KERNEL_PARTS = ["kernel", "include", "rust", "samples"]
+KERNEL_PARTS = ["kernel", "block", "include", "rust", "samples"]
+ALL_PARTS = [*KERNEL_PARTS, "Documentation", "tests", "harness", ".ci"]
 
 
 def ours(*patterns, tops=KERNEL_PARTS):
-    """The repository's files that match, as names in the kernel tree."""
+    """The files of the repository that match, relative to it."""
     return sorted(str(path.relative_to(REPO))
                   for top in tops for pattern in patterns
                   for path in (REPO / top).rglob(pattern) if path.is_file())
@@ -29,7 +30,7 @@ def ours(*patterns, tops=KERNEL_PARTS):
 
 C_FILES = [name for name in ours("*.c") if not name.startswith("rust/")]
 RUST_FILES = ours("*.rs")
-# Which of its files are ours.
+# Our files of each crate.
 RUST_CRATES = {
     crate: [name for name in RUST_FILES if name.startswith(under)]
     for crate, under in {"rust/kernel.o": "rust/kernel/",
@@ -37,9 +38,15 @@ RUST_CRATES = {
                             for name in ("rust_nvme_phys",
                                          "rust_dma_phys_benchmark")},
                          }.items()}
+# The files of the core.
+CORE = [name for name in ours("*.[ch]", tops=["kernel/dma/phys", "block"])
+        if not name.startswith("kernel/dma/phys/tests/")]
+# Every file that a person reads.
+TEXT_FILES = [name for name in ours("*", tops=ALL_PARTS)
+              if not name.endswith(".pyc")] + ["README.md", "run", "pytest.ini"]
 
 
-def said(command, cwd=REPO, **environment):
+def output(command, cwd=REPO, **environment):
     """Exit code and all output of a checker."""
     done = subprocess.run([str(word) for word in command], cwd=cwd,
                           env=os.environ | environment, text=True,
@@ -48,50 +55,129 @@ def said(command, cwd=REPO, **environment):
 
 
 def recorded(kernel, target):
-    """The words of the compiler's command line for an object of the build."""
+    """The arguments of the compiler for an object of the build."""
     path = kernel.build / target
     lines = (path.parent / f".{path.name}.cmd").read_text()
     command = re.search(r"^savedcmd_\S+ := *(.*)$", lines, re.M)[1]
-    # What follows the first command is for linking and objtool.
+    # The commands after the first one are for linking and objtool.
     return shlex.split(command.replace("$(pound)", "#").split(" ;")[0])
 
 
-def compiled(kernel, name):
-    """The kernel that a C file is built into: some only into the other one."""
+def kernel_with(kernel, name):
+    """The kernel that a C file is built into. Some are in the debug kernel only."""
     path = kernel("base").build / name
-    there = (path.parent / f".{path.stem}.o.cmd").exists()
-    return kernel("base" if there else "debug")
+    is_in_base = (path.parent / f".{path.stem}.o.cmd").exists()
+    return kernel("base" if is_in_base else "debug")
 
 
 # --- every file -------------------------------------------------------------
 
 def test_every_file_names_its_licence():
-    everything = ours("*", tops=[*KERNEL_PARTS, "Documentation", "tests",
-                                 "tools", ".ci"]) + ["run"]
-    # Lists of options and of packages are no works.
-    nameless = [name for name in everything
-                if not re.search(r"\.(config|pyc)$|/packages$", name)
-                and "SPDX-License-Identifier: GPL-2.0" not in
-                "".join((REPO / name).read_text().splitlines()[:3])]
-    assert nameless == []
+    # Lists of options and of packages are not copyrighted.
+    without = [name for name in TEXT_FILES
+               if not re.search(r"\.config$|/packages$", name)
+               and "SPDX-License-Identifier: GPL-2.0" not in
+               "".join((REPO / name).read_text().splitlines()[:3])]
+    assert without == []
 
 
-@pytest.mark.parametrize("name", ours("*.c", "*.h", "*.rs", "Kconfig",
-                                      "Makefile", "*.rst",
-                                      tops=[*KERNEL_PARTS, "Documentation"]))
-def test_checkpatch(kernel, name):
-    ignore = ["--ignore", "OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT"] \
-        if name.startswith("include/trace/") else []  # how events are written
-    code, out = said(["perl", kernel("base").src / "scripts/checkpatch.pl",
-                      "--strict", "--terse", "--no-summary", "--no-tree",
-                      *ignore, "--file", name])
-    assert code == 0, out
+def test_text_is_ascii():
+    assert [f"{name}:{number}" for name in TEXT_FILES
+            for number, line in enumerate((REPO / name).read_text().splitlines(), 1)
+            if not line.isascii()] == []
+
+
+# Names and words that were used before, and what to use instead. They are regular
+# expressions for whole words, in which a space is anything between two words: the
+# phrase may be part of a name or continue on the next line.
+RETIRED = {
+    r"dma phys vec\w*": "dma_phys_sg",
+    r"(a|an|the|each|every|of|one) (?-i:vecs?)(?![\w<!])": "list, or sg",
+    r"Vec(Mapping|Memory|Storage)": "SgMapping, SgMemory, SgStorage",
+    r"manual sync": "SKIP_CPU_SYNC",
+    r"peer users?|PeerUser": "peer_client, PeerClient",
+    r"tell mapped": "trace, report",
+    r"told": "notified, revoked, reported",
+    r"kept ram": "reserved memory",
+    r"(start|stop) master": "set_master, clear_master",
+    r"dma phys tile\w*|tiles?": "segment",
+    r"\w+_room(?=\()": "max_segments, capacity",
+    r"life|death|dies|died": "state, recovery, failure",
+    r"who|whoever": "the caller, a driver that",
+    r"answer(s|ed)? (with )?(?-i:-?E[A-Z]{2}\w*)": "returns",
+    r"for ever|forever": "indefinitely",
+    r"(short|long|quick|plain) ways?": "fast path, slow path",
+    r"(?<!set_)(?<!dma_)direct map(ping)?s?": "linear map; a map on the direct route",
+    r"lend(s|er|ers|ing)?|lent": "share",
+    r"(take|takes|took|taken|taking) back": "unregister, revoke, unmap",
+    r"pieces?": "unmap record, part",
+    r"undo(es|ing|ne)?|undid": "unmap, unwind, restore",
+    r"watch(es|ed|ing|ers?)?": "instrumentation, trace, check",
+    r"both ways": "bidirectional",
+    r"(?<!_)its_[a-z]\w*|its(?= = )": "the name of what it is",
+}
+RETIRED_EXAMPLES = [
+    "the caller is told", "Who maps it", "a vec of ranges", "dma_phys_vec_room()",
+    "in the direct\n * map", "answers -EIO", "life.c", "peer_user", "both-ways",
+    "its_queue",
+]
+
+
+def retired(words):
+    """The pattern of an entry of RETIRED."""
+    return re.compile(r"(?<![A-Za-z])(?:%s)(?![A-Za-z])" %
+                      words.replace(" ", r"[\s_*/#!+-]*"), re.I)
+
+
+@functools.cache
+def text_without_table(name):
+    """The text of a file, without RETIRED; of a patch, the lines that it adds."""
+    text = (REPO / name).read_text()
+    if name.endswith(".patch"):
+        return re.sub(r"^(?!\+).*", "", text, flags=re.M)
+    if name == f"tests/{pathlib.Path(__file__).name}":
+        return re.sub(r"^RETIRED\w* = [\[{]\n(.*\n)*?[\]}]\n",
+                      lambda table: "\n" * table[0].count("\n"), text, flags=re.M)
+    return text
+
+
+@pytest.mark.parametrize("words", RETIRED)
+def test_retired_words_are_not_used(words):
+    found = []
+    for name in TEXT_FILES + ours("*.patch", tops=["integrate"]):
+        text = text_without_table(name)
+        found += [f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]!r}"
+                  for match in retired(words).finditer(text)]
+    assert not found, "\n".join([f"use: {RETIRED[words]}", *found])
+
+
+@pytest.mark.parametrize("text", RETIRED_EXAMPLES)
+def test_retired_words_are_found(text):
+    assert any(retired(words).search(text) for words in RETIRED)
 
 
 # --- C ----------------------------------------------------------------------
 
+def static_functions(name):
+    """The static functions of a C file or header. Macros have upper case."""
+    return {function for function in re.findall(
+                r'^static\b[^;={}()#"]*?\b(\w+)\(', (REPO / name).read_text(), re.M)
+            if not function.isupper()}
+
+
+def test_names_of_static_functions_are_unique():
+    """A name in kallsyms, ftrace and a stack trace identifies one function."""
+    files = {}
+    for name in CORE:
+        for function in static_functions(name):
+            files.setdefault(function, []).append(name)
+    assert len(files) > 100
+    assert {function: names for function, names in files.items()
+            if len(names) > 1} == {}
+
+
 def c_command(kernel, name):
-    """The compiler's words for a C file, without what they would write."""
+    """The compiler's arguments for a C file, without its output files."""
     words = recorded(kernel, re.sub(r"\.c$", ".o", name))
     words = [word for word in words if not word.startswith("-Wp,-MM")]
     at = words.index("-o")
@@ -99,10 +185,10 @@ def c_command(kernel, name):
 
 
 def w1(kernel, words):
-    """The same as with make W=1: scripts/Makefile.warn says what that is."""
+    """The arguments with the warnings of make W=1, from scripts/Makefile.warn."""
     text = (kernel.src / "scripts/Makefile.warn").read_text()
     group = re.search(r"findstring 1, .*?\n(.*?)\nelse\n(.*?)\n# W=2", text, re.S)
-    assert group, "scripts/Makefile.warn is not as it was"
+    assert group, "scripts/Makefile.warn has changed"
     more = re.findall(r"\+= (-W\S+)", group[1])
     fewer = re.findall(r"-Wno-[\w-]+", group[2])
     assert more and fewer
@@ -111,26 +197,26 @@ def w1(kernel, words):
 
 @pytest.mark.parametrize("name", C_FILES)
 def test_w1(kernel, name):
-    its = compiled(kernel, name)
-    words = w1(its, c_command(its, name))
-    code, out = said([*words, "-fsyntax-only"], cwd=its.build)
+    built = kernel_with(kernel, name)
+    words = w1(built, c_command(built, name))
+    code, out = output([*words, "-fsyntax-only"], cwd=built.build)
     assert (code, out) == (0, "")
 
 
 def test_w1_helpers(kernel):
-    """The helpers are part of one file with all others."""
+    """The helpers are included into one file with all others of the kernel."""
     base = kernel("base")
     words = recorded(base, "rust/helpers/helpers.bc")
     words = [word for word in words if not word.startswith("-Wp,-MM")]
     words = w1(base, words[:words.index("-o")] + words[words.index("-o") + 2:])
-    code, out = said([*words, "-fsyntax-only"], cwd=base.build)
+    code, out = output([*words, "-fsyntax-only"], cwd=base.build)
     assert code == 0, out
     assert not [name for name in ours("*.c", tops=["rust/helpers"])
                 if name in out], out
 
 
 def is_module_info(line):
-    """These assert with strlen(), which is no constant to sparse 0.6.4."""
+    """Whether sparse complains falsely: strlen() is not constant in sparse 0.6.4."""
     path, number = line.split(":")[:2]
     return pathlib.Path(path).read_text().splitlines()[int(number) - 1] \
         .startswith(("MODULE_", "module_param"))
@@ -138,15 +224,15 @@ def is_module_info(line):
 
 @pytest.mark.parametrize("name", C_FILES)
 def test_sparse(kernel, name):
-    its = compiled(kernel, name)
-    words = [word for word in c_command(its, name)[1:] if word != "-c"]
+    built = kernel_with(kernel, name)
+    words = [word for word in c_command(built, name)[1:] if word != "-c"]
     flags = re.search(r"^CHECKFLAGS\s+:= ((?:.*\\\n)*.*)$",
-                      (its.src / "Makefile").read_text(), re.M)[1]
+                      (built.src / "Makefile").read_text(), re.M)[1]
     flags = re.sub(r"\$\(CF\)|\\\n", " ", flags).split()
-    # sparse 0.6.4 knows only the older of the two keywords.
-    code, out = said(["sparse", *flags, "-D__x86_64__", "--arch=x86", "-m64",
+    # sparse 0.6.4 does not know __typeof_unqual__.
+    code, out = output(["sparse", *flags, "-D__x86_64__", "--arch=x86", "-m64",
                       "-mlittle-endian", "-D__typeof_unqual__=__typeof__",
-                      *words], cwd=its.build)
+                      *words], cwd=built.build)
     complaints = [line for line in out.splitlines()
                   if re.search(r"(warning|error): ", line)
                   and not (line.endswith("error: bad constant expression")
@@ -156,7 +242,7 @@ def test_sparse(kernel, name):
 
 @pytest.mark.parametrize("name", ours("*.c", "*.h"))
 def test_kernel_doc(kernel, name):
-    code, out = said([kernel("base").src / "scripts/kernel-doc", "-none",
+    code, out = output([kernel("base").src / "scripts/kernel-doc", "-none",
                       "-Wall", "-Werror", name])
     assert (code, out) == (0, "")
 
@@ -165,7 +251,7 @@ def test_kernel_doc(kernel, name):
 
 @pytest.mark.parametrize("name", RUST_FILES)
 def test_rustfmt(kernel, name):
-    code, out = said(["rustfmt", "--check", "--config-path",
+    code, out = output(["rustfmt", "--check", "--config-path",
                       kernel("base").src / ".rustfmt.toml", name])
     assert code == 0, out
 
@@ -186,7 +272,7 @@ def test_clippy(kernel, target):
         if "-o" in words:
             at = words.index("-o")
             words = words[:at] + words[at + 2:]
-        code, out = said(words, cwd=base.build, RUSTC_BOOTSTRAP="1",
+        code, out = output(words, cwd=base.build, RUSTC_BOOTSTRAP="1",
                          CLIPPY_CONF_DIR=str(base.src), **variables)
     found = [json.loads(line) for line in out.splitlines()
              if line.startswith("{")]

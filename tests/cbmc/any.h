@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a harness starts from: arguments of which only what is said is known. */
+/* Nondeterministic arguments for the proofs. */
 #ifndef _TESTS_CBMC_ANY_H
 #define _TESTS_CBMC_ANY_H
 
-#include "tile.h"
+#include "segment.h"
 
 #define assume(what)	__CPROVER_assume(what)
 #define prove(what)	__CPROVER_assert(what, #what)
@@ -11,7 +11,7 @@
 u64 nondet_u64(void);
 u8 nondet_u8(void);
 
-/* Ones at the low end: what boundaries and alignments are. */
+/* All ones at the low end, as boundary and alignment masks are. */
 static inline bool is_mask(u64 mask)
 {
 	return mask == (u64)-1 || !(mask & (mask + 1));
@@ -25,7 +25,7 @@ static inline struct dma_phys_limits any_limits(void)
 	return limits;
 }
 
-/* So small that a handful of bytes is cut in every way there is. */
+/* So small that a handful of bytes is split in every possible way. */
 static inline struct dma_phys_limits any_small_limits(void)
 {
 	u8 max = nondet_u8(), boundary = nondet_u8(), align = nondet_u8();

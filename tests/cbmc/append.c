@@ -1,35 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Segments tile the pieces that they were made of: in order, each byte once,
- * each segment within the device's limits; and nothing beyond the storage is
- * touched, of which the checks of array bounds see to.
+ * Segments cover their ranges in order, each byte once, and each obeys the
+ * limits. Nothing beyond the storage is accessed (checked by --bounds-check).
  */
 #include "any.h"
 
-#define PIECES	2
+#define RANGES	2
 #define MOST	4
-#define ROOM	6
+#define MAX	6
 
 int main(void)
 {
 	struct dma_phys_limits limits = any_small_limits();
-	struct dma_phys_segment segments[ROOM];
+	struct dma_phys_segment segments[MAX];
 	u64 total = 0, done = 0, byte = nondet_u8(), expected = 0;
-	size_t count = 0, room = nondet_u8();
+	size_t count = 0, max = nondet_u8();
 	bool fits = true;
 
-	assume(room <= ROOM);
-	for (int i = 0; i < PIECES && fits; i++) {
+	assume(max <= MAX);
+	for (int i = 0; i < RANGES && fits; i++) {
 		u64 addr = nondet_u8(), len = nondet_u8();
 
 		assume(len <= MOST);
 		if (byte >= total && byte - total < len)
 			expected = addr + (byte - total);
 		total += len;
-		fits = dma_phys_append(segments, &count, room, &limits, addr,
+		fits = dma_phys_append(segments, &count, max, &limits, addr,
 				       len);
-		prove(count <= room);
-		prove(fits || count == room);
+		prove(count <= max);
+		prove(fits || count == max);
 	}
 	assume(byte < total);
 

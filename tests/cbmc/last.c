@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Who asks for a last byte before ~0 has a range, and that is its last byte. */
+/* A last byte below ~0 is that of a valid range. */
 #include "any.h"
 
 int main(void)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Runs of good ranges are good, up to the end of all addresses, as long as the
- * ranges have a length together.
+ * Runs of valid ranges are valid, up to the end of all addresses, if the sum of
+ * their lengths does not overflow.
  */
 #include "any.h"
 
@@ -10,7 +10,7 @@
 static unsigned int left;
 static u64 total;
 
-static bool next(void *from, struct dma_phys_run *range)
+static bool next(struct dma_phys_source *source, struct dma_phys_range *range)
 {
 	u64 addr = nondet_u64(), len = nondet_u64();
 
@@ -19,17 +19,16 @@ static bool next(void *from, struct dma_phys_run *range)
 	left--;
 	assume(dma_phys_range_ok(addr, len) && len <= (u64)-1 - total);
 	total += len;
-	range->addr = addr;
-	range->len = len;
+	*range = (struct dma_phys_range){ .addr = addr, .len = len };
 	return true;
 }
 
 int main(void)
 {
-	struct dma_phys_run run, ahead = { 0 };
+	struct dma_phys_range run, ahead = { 0 };
 
 	left = nondet_u8();
 	assume(left <= MOST);
-	while (dma_phys_next_run(&run, &ahead, next, NULL))
+	while (dma_phys_next_run(&run, &ahead, (u64)-1, next, NULL))
 		prove(dma_phys_range_ok(run.addr, run.len));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The same for one long piece, of which no segment can be full. */
+/* The same for one long range of which no segment can be full. */
 #include "any.h"
 
 #define MOST	16
@@ -12,7 +12,7 @@ int main(void)
 
 	assume(len <= MOST);
 	for (left = len; left; count++) {
-		u64 n = dma_phys_cut(&limits, at, left);
+		u64 n = dma_phys_split(&limits, at, left);
 
 		at += n;
 		left -= n;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A range is good if and only if it has bytes, and an end within 64 bits. */
+/* A range is valid if and only if it is not empty and ends within 64 bits. */
 #include "any.h"
 
 int main(void)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A range has its cache lines for itself if and only if no byte beside it, in
- * any place, is in a line with a byte of it.
+ * A range shares no cache line if and only if no byte outside of it lies in a
+ * line with a byte of it.
  */
 #include "any.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Bytes lie within others if and only if their end does. */
+/* A part lies within a size if and only if its end does. */
 #include "any.h"
 
 int main(void)

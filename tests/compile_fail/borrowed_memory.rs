@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that somebody else owns is not mapped: forgetting the mapping would leave it dangling.
+//! Borrowed memory is not mapped: a forgotten mapping would outlive it.
 
 use kernel::{
     device::{Bound, Device},

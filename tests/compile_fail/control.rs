@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the other programs do, done right.
+//! Valid uses of what the other programs misuse. This must compile.
 
 use kernel::{
     block::mq::{Operations, Request},
     device::{Bound, Device},
     dma::phys::{
         scope, scope_shared, Bidirectional, Cpu, FromDevice, Mapping, Mmio, MmioPhys, PageBytes,
-        Peer, PeerUser, RequestMapping, Revoke, ToDevice, VecMapping, VecStorage,
+        Peer, PeerClient, RequestMapping, Revoke, SgMapping, SgStorage, ToDevice,
     },
     pci,
     prelude::*,
     sync::aref::ARef,
 };
 
-/// A mapping of each kind, kept as a driver keeps them.
+/// Driver data with a mapping of each kind.
 pub struct Data<'bound> {
     buffer: Mapping<'bound, Cpu<KVec<u32>>, Bidirectional>,
     register: Mapping<'bound, Mmio<'bound>, ToDevice>,
@@ -39,7 +39,7 @@ impl<'bound> Data<'bound> {
     }
 }
 
-pub fn there_and_back(dev: &Device<Bound>) -> Result<u8> {
+pub fn map_twice(dev: &Device<Bound>) -> Result<u8> {
     let mut map = Mapping::<Cpu<_>, ToDevice>::new(dev, PageBytes::zeroed(GFP_KERNEL)?)?;
     map.cpu()?[0] = 1;
 
@@ -50,11 +50,11 @@ pub fn there_and_back(dev: &Device<Bound>) -> Result<u8> {
 
 pub fn many_ranges(dev: &Device<Bound>, pages: KVec<PageBytes>) -> Result<u8> {
     let words = VVec::from_elem(0u16, 100_000, GFP_KERNEL)?;
-    let mut map = VecMapping::<Cpu<_>, ToDevice>::new(dev, words, GFP_KERNEL)?;
+    let mut map = SgMapping::<Cpu<_>, ToDevice>::new(dev, words, GFP_KERNEL)?;
     map.cpu_range(0..10)?.fill(1);
     drop(map.unmap());
 
-    let mut map = VecMapping::<Cpu<_>, FromDevice>::new(dev, pages, GFP_KERNEL)?;
+    let mut map = SgMapping::<Cpu<_>, FromDevice>::new(dev, pages, GFP_KERNEL)?;
     let first = map.cpu_page(0)?[0];
     Ok(first + map.unmap()[1][0])
 }
@@ -71,37 +71,37 @@ pub fn borrowed(dev: &Device<Bound>, one: &mut [u8], two: &mut [u8]) -> Result<u
 pub fn request<T: Operations>(
     dev: &Device<Bound>,
     rq: ARef<Request<T>>,
-    storage: VecStorage,
-) -> Result<VecStorage> {
+    storage: SgStorage,
+) -> Result<SgStorage> {
     let map = RequestMapping::new(dev, rq, storage)?;
     let (rq, storage) = map.unmap();
     Request::complete(rq);
     Ok(storage)
 }
 
-pub struct Told;
+pub struct Client;
 
-impl Revoke for Told {
+impl Revoke for Client {
     fn revoke(&self) {}
 }
 
-pub fn told<'a>(dev: &'a Device<Bound>, range: MmioPhys<'a>) -> Result {
-    let told = PeerUser::attach(&range, Told, GFP_KERNEL)?;
-    let map = VecMapping::<_, ToDevice>::new_mmio(dev, &[range], GFP_KERNEL)?;
-    drop((map, told));
+pub fn attach<'a>(dev: &'a Device<Bound>, range: MmioPhys<'a>) -> Result {
+    let client = PeerClient::attach(&range, Client, GFP_KERNEL)?;
+    let map = SgMapping::<_, ToDevice>::new_mmio(dev, &[range], GFP_KERNEL)?;
+    drop((map, client));
     Ok(())
 }
 
 fn is_send<T: Send + Sync>() {}
 
-pub fn mappings_go_to_other_threads() {
+pub fn mappings_are_send() {
     is_send::<Data<'_>>();
-    is_send::<VecMapping<'_, Cpu<VVec<u8>>, ToDevice>>();
-    is_send::<VecMapping<'_, Mmio<'_>, ToDevice>>();
-    is_send::<VecStorage>();
-    is_send::<PeerUser<Told>>();
+    is_send::<SgMapping<'_, Cpu<VVec<u8>>, ToDevice>>();
+    is_send::<SgMapping<'_, Mmio<'_>, ToDevice>>();
+    is_send::<SgStorage>();
+    is_send::<PeerClient<Client>>();
 }
 
-pub fn so_do_requests<T: Operations>() {
+pub fn requests_are_send<T: Operations>() {
     is_send::<RequestMapping<'_, T>>();
 }

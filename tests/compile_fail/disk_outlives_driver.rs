@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A disk is not kept when the driver of its device may be gone.
+//! A disk does not outlive the binding of its device.
 
 use kernel::{
     block::mq::{Disk, DiskOperations, Limits, TagSet},

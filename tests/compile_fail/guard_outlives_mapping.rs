@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A mapping is not undone under a guard.
+//! A mapping is not unmapped while a guard exists.
 
 use kernel::{
     dma::phys::{Cpu, FromDevice, Mapping},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The direction that the C interface has for "none" is not one of a mapping.
+//! `DMA_NONE` is not a direction of a mapping.
 
 use kernel::{
     device::{Bound, Device},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! There is no mapping without a direction.
+//! A mapping has a direction.
 
 use kernel::{
     dma::phys::{Cpu, Mapping},

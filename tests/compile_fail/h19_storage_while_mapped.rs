@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Storage is one request's at a time.
+//! Storage is used by one request at a time.
 
 use kernel::{
     block::mq::{Operations, Request},
     device::{Bound, Device},
-    dma::phys::{RequestMapping, VecStorage},
+    dma::phys::{RequestMapping, SgStorage},
     prelude::*,
     sync::aref::ARef,
 };
 
-pub fn share<T: Operations>(
+pub fn reuse<T: Operations>(
     dev: &Device<Bound>,
     one: ARef<Request<T>>,
     two: ARef<Request<T>>,
-    storage: VecStorage,
+    storage: SgStorage,
 ) -> Result {
     let one = RequestMapping::new(dev, one, storage)?;
     let two = RequestMapping::new(dev, two, storage)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking a BAR back waits for its mappings: the same task cannot hold one then.
+//! A mapping is dropped before its peer, as dropping the peer waits for it.
 
 use kernel::{
     device::{Bound, Device},

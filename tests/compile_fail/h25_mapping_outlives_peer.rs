@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A mapping of a peer's memory is gone before the reference to the peer.
+//! A mapping of a peer does not outlive the reference to the peer.
 
 use kernel::{
     device::{Bound, Device},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Unmapping counts as a use of the device, also where it is done by a drop.
+//! Dropping a mapping uses the device.
 
 use kernel::{
     device::{Bound, Device},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A mapping is gone before its device is unbound.
+//! A mapping does not outlive the binding of its device.
 
 use kernel::{
     device::{Bound, Device},

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The mapping of a request is not kept when its device may be gone.
+//! The mapping of a request does not outlive the binding of its device.
 
 use kernel::{
     block::mq::{Operations, Request},
     device::{Bound, Device},
-    dma::phys::{RequestMapping, VecStorage},
+    dma::phys::{RequestMapping, SgStorage},
     prelude::*,
     sync::aref::ARef,
 };
@@ -13,7 +13,7 @@ use kernel::{
 pub fn map<T: Operations>(
     dev: &Device<Bound>,
     rq: ARef<Request<T>>,
-    storage: VecStorage,
+    storage: SgStorage,
 ) -> Result<RequestMapping<'static, T>> {
     Ok(RequestMapping::new(dev, rq, storage)?)
     //~^ ERROR lifetime may not live long enough

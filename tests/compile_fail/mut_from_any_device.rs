@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Nor does it in a function that is generic over the direction.
+//! The CPU does not write to memory if the direction may be that of the device.
 
 use kernel::{
     dma::phys::{Cpu, Direction, Mapping},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The CPU does not write into what the device writes.
+//! The CPU does not write to memory that only the device writes.
 
 use kernel::{
     dma::phys::{Cpu, FromDevice, Mapping},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device is not shown padding.
+//! The device does not get padding bytes, which are uninitialised.
 
 use kernel::{
     device::{Bound, Device},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A page that others may see is not memory of a mapping.
+//! A page that may be shared is not memory of a mapping.
 
 use kernel::{
     device::{Bound, Device},

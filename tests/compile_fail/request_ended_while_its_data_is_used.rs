@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The data of a queue is there as long as the driver has a request of it: not when it has ended.
+//! Queue data is borrowed from a request, which does not end meanwhile.
 
 use kernel::{
     block::mq::{Operations, Request},

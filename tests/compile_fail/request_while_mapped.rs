@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who maps a request has it: it is completed when it has come back.
+//! A request is not completed while it is mapped.
 
 use kernel::{
     block::mq::{Operations, Request},
     device::{Bound, Device},
-    dma::phys::{RequestMapping, VecStorage},
+    dma::phys::{RequestMapping, SgStorage},
     prelude::*,
     sync::aref::ARef,
 };
@@ -13,7 +13,7 @@ use kernel::{
 pub fn complete<T: Operations>(
     dev: &Device<Bound>,
     rq: ARef<Request<T>>,
-    storage: VecStorage,
+    storage: SgStorage,
 ) -> Result {
     let map = RequestMapping::new(dev, rq, storage)?;
     Request::complete(rq);

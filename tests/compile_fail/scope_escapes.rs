@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A mapping does not leave its scope, nor does what it lends.
+//! Neither the mapping of a scope nor its guard escapes.
 
 use kernel::{
     device::{Bound, Device},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings of two scopes are not exchanged: one would be undone too late.
+//! The mappings of two scopes are not exchanged: one would be unmapped too late.
 
 use kernel::{
     device::{Bound, Device},

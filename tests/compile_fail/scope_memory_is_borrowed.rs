@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! In a scope the memory is reached through the mapping alone.
+//! In a scope the memory is accessed only through the mapping.
 
 use kernel::{
     device::{Bound, Device},

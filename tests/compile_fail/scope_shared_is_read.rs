@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is shared is not written: there is no guard, and no other direction.
+//! Shared memory is not written.
 
 use kernel::{
     device::{Bound, Device},

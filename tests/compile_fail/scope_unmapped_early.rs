@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a scope has mapped, it unmaps: `f` has no mapping to give away, or to forget.
+//! The mapping of a scope is not moved out, and so not forgotten.
 
 use kernel::{
     device::{Bound, Device},

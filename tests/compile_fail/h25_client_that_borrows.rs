@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who is told when a peer leaves may be forgotten, and must then find what it needs.
+//! A client that may be forgotten does not borrow.
 
 use kernel::{
-    dma::phys::{MmioPhys, PeerUser, Revoke},
+    dma::phys::{MmioPhys, PeerClient, Revoke},
     prelude::*,
 };
 
@@ -16,7 +16,7 @@ impl Revoke for Name<'_> {
 }
 
 pub fn attach(range: &MmioPhys<'_>, name: &[u8]) -> Result {
-    core::mem::forget(PeerUser::attach(range, Name(name), GFP_KERNEL)?);
+    core::mem::forget(PeerClient::attach(range, Name(name), GFP_KERNEL)?);
     //~^ ERROR E0521 borrowed data escapes outside of function
     Ok(())
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A vector that somebody else owns is not mapped: forgetting the mapping would leave it dangling.
+//! A borrowed vector is not mapped: a forgotten mapping would outlive it.
 
 use kernel::{
     device::{Bound, Device},
-    dma::phys::{Cpu, ToDevice, VecMapping},
+    dma::phys::{Cpu, SgMapping, ToDevice},
     prelude::*,
 };
 
 pub fn map(dev: &Device<Bound>, buffer: &mut VVec<u8>) -> Result {
-    VecMapping::<Cpu<_>, ToDevice>::new(dev, buffer, GFP_KERNEL)?;
+    SgMapping::<Cpu<_>, ToDevice>::new(dev, buffer, GFP_KERNEL)?;
     //~^ ERROR E0277 is not memory of many ranges that a DMA mapping can own
     Ok(())
 }

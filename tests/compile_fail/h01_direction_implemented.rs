@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver cannot make "none" a direction.
+//! A driver cannot implement a direction.
 
 use kernel::dma::{phys::Direction, DataDirection};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device does not write where not every byte is a value.
+//! The device does not write values of a type that has invalid ones.
 
 use kernel::{
     device::{Bound, Device},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where there is an aligned place at which the range could be cut, it is cut at
- * one, and at no other place before the last such one.
+ * If a range can be split at an aligned address, it is split at one, and at the
+ * last one that the limits allow.
  */
 #include "any.h"
 
@@ -11,9 +11,9 @@ int main(void)
 	u64 addr = nondet_u64(), len = nondet_u64(), other = nondet_u64(), n;
 
 	assume(dma_phys_range_ok(addr, len) && limits.align < limits.max);
-	n = dma_phys_cut(&limits, addr, len);
+	n = dma_phys_split(&limits, addr, len);
 	if (n < len) {
-		/* Any other cut that would obey the device. */
+		/* Any other split that obeys the limits. */
 		assume(other && other < len && other <= limits.max);
 		assume((addr & ~limits.boundary) ==
 		       ((addr + (other - 1)) & ~limits.boundary));

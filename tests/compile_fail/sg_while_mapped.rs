@@ -4,12 +4,12 @@
 
 use kernel::{
     device::{Bound, Device},
-    dma::phys::{Cpu, FromDevice, VecMapping},
+    dma::phys::{Cpu, FromDevice, SgMapping},
     prelude::*,
 };
 
 pub fn read(dev: &Device<Bound>, buffer: VVec<u8>) -> Result<u8> {
-    let map = VecMapping::<Cpu<_>, FromDevice>::new(dev, buffer, GFP_KERNEL)?;
+    let map = SgMapping::<Cpu<_>, FromDevice>::new(dev, buffer, GFP_KERNEL)?;
     let first = buffer[0];
     //~^ ERROR E0382 borrow of moved value: `buffer`
     drop(map);

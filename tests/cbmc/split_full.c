@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A segment that is not the last of its range is full, ends at a boundary, or
- * ends aligned, short of full by less than the alignment; unless it is the
- * first: this is what counting segments rests on.
+ * ends aligned and short of full by less than the alignment. The maximum number
+ * of segments relies on this.
  */
 #include "any.h"
 
@@ -12,7 +12,7 @@ int main(void)
 	u64 addr = nondet_u64(), len = nondet_u64(), n;
 
 	assume(dma_phys_range_ok(addr, len));
-	n = dma_phys_cut(&limits, addr, len);
+	n = dma_phys_split(&limits, addr, len);
 	if (n < len && ((addr + n) & limits.boundary)) {
 		prove(n <= limits.max);
 		prove(limits.align < limits.max ?

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking a BAR back waits for the vecs of it too.
+//! A mapping of many ranges is dropped before its peer.
 
 use kernel::{
     device::{Bound, Device},
-    dma::phys::{FromDevice, Peer, VecMapping},
+    dma::phys::{FromDevice, Peer, SgMapping},
     pci,
     prelude::*,
 };
@@ -14,6 +14,6 @@ pub fn map(dev: &Device<Bound>, owner: &pci::Device<Bound>) -> Result {
     let peer = Peer::register(owner, 0)?;
     let ranges = [peer.range(0, 4096)?];
     //~^ ERROR E0597 `peer` does not live long enough
-    _map = VecMapping::<_, FromDevice>::new_mmio(dev, &ranges, GFP_KERNEL)?;
+    _map = SgMapping::<_, FromDevice>::new_mmio(dev, &ranges, GFP_KERNEL)?;
     Ok(())
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A list of pages that is mapped is not lent as a list: a page of it could be exchanged.
+//! A page in a mapped list of pages is not exchanged.
 
 use kernel::{
-    dma::phys::{Bidirectional, Cpu, PageBytes, VecMapping},
+    dma::phys::{Bidirectional, Cpu, PageBytes, SgMapping},
     prelude::*,
 };
 
 pub fn exchange(
-    map: &mut VecMapping<'_, Cpu<KVec<PageBytes>>, Bidirectional>,
+    map: &mut SgMapping<'_, Cpu<KVec<PageBytes>>, Bidirectional>,
     other: &mut PageBytes,
 ) -> Result {
     core::mem::swap(&mut map.cpu()?[0], other);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of many pages is no one range.
+//! Memory of many ranges is not mapped as one range.
 
 use kernel::{
     device::{Bound, Device},

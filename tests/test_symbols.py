@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The core calls only what the kernel exports to modules.
+
+So it maps, flushes, bounces and writes page tables only through the kernel's
+entry points for drivers, and can be built as a module.
+"""
+
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+
+# Symbols that are not exported, and why the core needs them.
+EXCEPTIONS = {
+    # The P2P path to a BAR. pci_p2pdma_distance_many() tells whether there is
+    # one, and not whether it is by bus address.
+    "pci_p2pdma_map_type": "peer.c",
+    # The same for a page of a request, behind pci_p2pdma_state().
+    "__pci_p2pdma_update_state": "blk-mq-dma-phys.c",
+    # Read only: while dma:dma_map_phys is traced, the fast path is off, and the
+    # kernel's own entry point traces.
+    "__tracepoint_dma_map_phys": "map.c, sg.c, sg_array.c",
+}
+
+
+def objects(kernel):
+    """The objects of the core in a build, without its tests."""
+    folder = kernel.build / "kernel/dma/phys"
+    names = [path.with_suffix(".o").name
+             for path in (REPO / "kernel/dma/phys").glob("*.c")]
+    return [path for name in names if (path := folder / name).exists()] + \
+        [kernel.build / "block/blk-mq-dma-phys.o"]
+
+
+def symbols(path, *options):
+    """The symbols that llvm-nm prints for an object."""
+    out = subprocess.run(["llvm-nm", *options, path], check=True, text=True,
+                         capture_output=True).stdout
+    return {line.split()[-1] for line in out.splitlines() if line.strip()}
+
+
+def exported(kernel):
+    """The symbols of the kernel that modules can use."""
+    text = (kernel.build / "Module.symvers").read_text()
+    return {line.split("\t")[1] for line in text.splitlines()
+            if line.split("\t")[2] == "vmlinux"}
+
+
+def external(kernel):
+    """{symbol: objects of the core that need it from elsewhere}"""
+    found = objects(kernel)
+    own = set().union(*(symbols(path, "--defined-only") for path in found))
+    needed = {}
+    for path in found:
+        for name in symbols(path, "--undefined-only") - own:
+            needed.setdefault(name, set()).add(path.stem)
+    return needed
+
+
+@pytest.mark.parametrize("flavour", ["base", "debug"])
+def test_core_needs_exported_symbols_only(kernel, flavour):
+    built = kernel(flavour)
+    # Sanitizers and coverage call what the compiler inserted, and modules have
+    # these too.
+    own = re.compile(r"__(asan|ubsan|tsan|sanitizer|kcsan|llvm)_")
+    missing = {name: sorted(files) for name, files in external(built).items()
+               if name not in exported(built) and name not in EXCEPTIONS
+               and not own.match(name)}
+    assert missing == {}
+
+
+def test_exceptions_are_needed(kernel):
+    needed = external(kernel("base"))
+    assert set(EXCEPTIONS) <= set(needed)
