@@ -23,18 +23,29 @@ static void blk_dma_phys_set_bio(struct blk_map_iter *iter, struct bio *bio)
 	}
 }
 
-static __always_inline bool blk_dma_phys_next_bvec(struct blk_map_iter *iter,
-						   struct bio_vec *bv)
+/* Go to the next bio that has data left. */
+static bool blk_dma_phys_next_bio(struct blk_map_iter *iter)
 {
-	while (unlikely(!iter->iter.bi_size)) {
+	while (!iter->iter.bi_size) {
 		if (!iter->bio || !iter->bio->bi_next)
 			return false;
 		blk_dma_phys_set_bio(iter, iter->bio->bi_next);
 	}
-
-	*bv = mp_bvec_iter_bvec(iter->bvecs, iter->iter);
-	bvec_iter_advance_single(iter->bvecs, &iter->iter, bv->bv_len);
 	return true;
+}
+
+static bool blk_dma_phys_next(struct dma_phys_source *source,
+			      struct dma_phys_range *range);
+
+/* Out of line, so that the common case needs no stack. */
+static noinline bool blk_dma_phys_next_slow(struct dma_phys_source *source,
+					    struct dma_phys_range *range)
+{
+	struct blk_dma_phys_iter *iter = container_of(source, typeof(*iter),
+						      source);
+
+	return blk_dma_phys_next_bio(&iter->iter) &&
+	       blk_dma_phys_next(source, range);
 }
 
 /* All pages of a request are memory, or all are one device's: else end here. */
@@ -43,13 +54,17 @@ static bool blk_dma_phys_next(struct dma_phys_source *source,
 {
 	struct blk_dma_phys_iter *iter = container_of(source, typeof(*iter),
 						      source);
+	struct bvec_iter *at = &iter->iter.iter;
 	bool p2p = iter->pgmap;
 	struct bio_vec bv;
 
-	if (!blk_dma_phys_next_bvec(&iter->iter, &bv) ||
-	    unlikely(is_pci_p2pdma_page(bv.bv_page) != p2p) ||
+	if (unlikely(!at->bi_size))
+		return blk_dma_phys_next_slow(source, range);
+	bv = mp_bvec_iter_bvec(iter->iter.bvecs, *at);
+	if (unlikely(is_pci_p2pdma_page(bv.bv_page) != p2p) ||
 	    unlikely(p2p && page_pgmap(bv.bv_page) != iter->pgmap))
 		return false;
+	bvec_iter_advance_single(iter->iter.bvecs, at, bv.bv_len);
 	range->addr = bvec_phys(&bv);
 	range->len = bv.bv_len;
 	range->peer = 0;
@@ -104,9 +119,10 @@ static struct dma_phys_limits blk_dma_phys_limits(const struct request_queue *q)
 	};
 }
 
-static noinline int blk_dma_phys_init(struct device *dev, struct request *rq,
-				      struct blk_dma_phys_iter *iter,
-				      unsigned long caller)
+static __always_inline int blk_dma_phys_init(struct device *dev,
+					     struct request *rq,
+					     struct blk_dma_phys_iter *iter,
+					     unsigned long caller)
 {
 	if (unlikely(!dev) || unlikely(!rq) || unlikely(!iter))
 		return -EINVAL;
@@ -134,6 +150,19 @@ static noinline int blk_dma_phys_init(struct device *dev, struct request *rq,
 	return blk_dma_phys_check_page(dev, iter);
 }
 
+static noinline int blk_dma_phys_start(struct device *dev, struct request *rq,
+				       u32 flags, struct dma_phys_sg *sg,
+				       struct blk_dma_phys_iter *iter,
+				       unsigned long caller)
+{
+	int err;
+
+	err = blk_dma_phys_init(dev, rq, iter, caller);
+	return unlikely(err) ? err :
+	       dma_phys_sg_map_start(dev, &iter->source, rq_dma_dir(rq), flags,
+				     sg, &iter->sg);
+}
+
 /**
  * blk_rq_dma_phys_map_start() - start to map the data of a request
  * @dev: the device; its driver has set a DMA mask
@@ -158,12 +187,7 @@ int blk_rq_dma_phys_map_start(struct device *dev, struct request *rq, u32 flags,
 			      struct dma_phys_sg *sg,
 			      struct blk_dma_phys_iter *iter)
 {
-	int err;
-
-	err = blk_dma_phys_init(dev, rq, iter, _RET_IP_);
-	return unlikely(err) ? err :
-	       dma_phys_sg_map_start(dev, &iter->source, rq_dma_dir(rq), flags,
-				     sg, &iter->sg);
+	return blk_dma_phys_start(dev, rq, flags, sg, iter, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(blk_rq_dma_phys_map_start);
 
@@ -199,13 +223,13 @@ int blk_rq_dma_phys_map(struct device *dev, struct request *rq, u32 flags,
 			struct dma_phys_segment *segments, size_t max_segments,
 			struct dma_phys_sg *sg)
 {
-	struct blk_dma_phys_iter iter;
-	int err;
+	struct blk_dma_phys_iter iter __uninitialized;
+	int more;
 
-	err = blk_dma_phys_init(dev, rq, &iter, _RET_IP_);
-	return unlikely(err) ? err :
-	       dma_phys_sg_map_all(dev, &iter.source, rq_dma_dir(rq), flags,
-				   segments, max_segments, sg);
+	if (!segments || !max_segments)
+		return -EINVAL;
+	more = blk_dma_phys_start(dev, rq, flags, sg, &iter, _RET_IP_);
+	return dma_phys_sg_map_rest(sg, &iter.sg, more, segments, max_segments);
 }
 EXPORT_SYMBOL_GPL(blk_rq_dma_phys_map);
 
@@ -231,7 +255,9 @@ static int blk_dma_phys_init_integrity(struct device *dev, struct request *rq,
 	};
 
 	pages = iter->iter;
-	while (blk_dma_phys_next_bvec(&pages, &bv)) {
+	while (blk_dma_phys_next_bio(&pages)) {
+		bv = mp_bvec_iter_bvec(pages.bvecs, pages.iter);
+		bvec_iter_advance_single(pages.bvecs, &pages.iter, bv.bv_len);
 		if (iter->source.count && bvec_phys(&bv) != end)
 			iter->source.gaps |= bvec_phys(&bv) | end;
 		end = bvec_phys(&bv) + bv.bv_len;
@@ -282,11 +308,14 @@ int blk_rq_integrity_dma_phys_map(struct device *dev, struct request *rq,
 				  u32 flags, struct dma_phys_segment *segments,
 				  size_t max_segments, struct dma_phys_sg *sg)
 {
-	struct blk_dma_phys_iter iter;
-	int err;
+	struct blk_dma_phys_iter iter __uninitialized;
+	int more;
 
-	err = blk_dma_phys_init_integrity(dev, rq, &iter, _RET_IP_);
-	return err ?: dma_phys_sg_map_all(dev, &iter.source, rq_dma_dir(rq),
-					  flags, segments, max_segments, sg);
+	if (!segments || !max_segments)
+		return -EINVAL;
+	more = blk_dma_phys_init_integrity(dev, rq, &iter, _RET_IP_) ?:
+	       dma_phys_sg_map_start(dev, &iter.source, rq_dma_dir(rq), flags,
+				     sg, &iter.sg);
+	return dma_phys_sg_map_rest(sg, &iter.sg, more, segments, max_segments);
 }
 EXPORT_SYMBOL_GPL(blk_rq_integrity_dma_phys_map);

@@ -137,15 +137,14 @@ ANY_MACHINE = "all"
 NO_WRONG_CALL = {
     "H31": ("the CPU accesses memory that the device owns",
             "not shown: the outcome depends on timing",
-            "does not compile in Rust"),
+            "not shown: as with the raw API"),
     "H32": ("memory freed while the device accesses it",
             "not shown: the outcome depends on timing",
-            "Rust leaks the map and its memory together; in C the map is "
             "reported at unbind with CONFIG_DMA_PHYS_DEBUG"),
     "H37": ("driver data freed after the end of DMA ownership",
             "not shown: as H11 if the domain has changed",
-            "Rust drops driver data before; in C the map is reported at unbind "
-            "with CONFIG_DMA_PHYS_DEBUG"),
+            "reported at unbind with CONFIG_DMA_PHYS_DEBUG; the late unmap "
+            "works"),
 }
 
 

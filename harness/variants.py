@@ -70,7 +70,8 @@ class Variant:
 
 VARIANTS = {variant.name: variant for variant in (
     Variant("no-block", "BLOCK=n",
-            without="blk-mq-dma-phys.c request_kunit.c nvme_phys/*"),
+            without="blk-mq-dma-phys.c request_kunit.c fuzz_request.c "
+                    "nvme_phys/*"),
     # Daily: removes most at once. Much of <linux/pci.h> and all of
     # <linux/pci-p2pdma.h> become stubs, and what has no stub is an error.
     Variant("no-pci", "PCI=n PCI_P2PDMA=n",

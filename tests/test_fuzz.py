@@ -36,6 +36,8 @@ ERRORS = {
     "sg_map_mmio": "EINVAL ENODEV ERANGE EOPNOTSUPP EREMOTEIO ENOSPC",
     "sg_map_ranges": "EINVAL ENODEV ERANGE EOPNOTSUPP ENOSPC",
     "sg_iterate": "EINVAL ERANGE EOPNOTSUPP",
+    "rq_map": "EINVAL ERANGE ENOSPC",
+    "rq_iterate": "EINVAL ERANGE",
     "sg_sync_for_cpu": "EINVAL",
     "sg_sync_for_device": "EINVAL",
     "pool_create": "EINVAL",

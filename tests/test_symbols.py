@@ -43,10 +43,14 @@ def symbols(path, *options):
 
 
 def exported(kernel):
-    """The symbols of the kernel that modules can use."""
+    """The symbols of the kernel that modules can use.
+
+    A static call has a key and a trampoline: modules are given the latter.
+    """
     text = (kernel.build / "Module.symvers").read_text()
-    return {line.split("\t")[1] for line in text.splitlines()
-            if line.split("\t")[2] == "vmlinux"}
+    names = {line.split("\t")[1] for line in text.splitlines()
+             if line.split("\t")[2] == "vmlinux"}
+    return names | {name.replace("__SCT__", "__SCK__") for name in names}
 
 
 def external(kernel):

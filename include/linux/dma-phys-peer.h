@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Sharing a PCI BAR with other devices.
- *
- * The driver that owns the BAR registers it as a peer; other drivers make
- * ranges of it with mmio_phys_from_bar() and map them. A client that keeps maps
- * for long attaches to the peer, and is revoked before the BAR goes away or the
- * owner is reset.
+ * Sharing a PCI BAR with other devices, see
+ * Documentation/core-api/dma-phys.rst.
  */
 #ifndef _LINUX_DMA_PHYS_PEER_H
 #define _LINUX_DMA_PHYS_PEER_H
@@ -46,9 +42,7 @@ static inline int dma_phys_peer_register(struct pci_dev *owner, int bar)
 	return -EOPNOTSUPP;
 }
 
-static inline void dma_phys_peer_unregister(struct pci_dev *owner, int bar)
-{
-}
+static inline void dma_phys_peer_unregister(struct pci_dev *owner, int bar) { }
 
 static inline int dma_phys_peer_suspend(struct pci_dev *owner, int bar,
 					unsigned int timeout_ms)
@@ -56,9 +50,7 @@ static inline int dma_phys_peer_suspend(struct pci_dev *owner, int bar,
 	return -ENODEV;
 }
 
-static inline void dma_phys_peer_resume(struct pci_dev *owner, int bar)
-{
-}
+static inline void dma_phys_peer_resume(struct pci_dev *owner, int bar) { }
 
 static inline int dma_phys_peer_attach(const struct mmio_phys *range,
 				       struct dma_phys_peer_client *client)
@@ -66,9 +58,7 @@ static inline int dma_phys_peer_attach(const struct mmio_phys *range,
 	return -ENODEV;
 }
 
-static inline void dma_phys_peer_detach(struct dma_phys_peer_client *client)
-{
-}
+static inline void dma_phys_peer_detach(struct dma_phys_peer_client *client) { }
 #endif
 
 #endif /* _LINUX_DMA_PHYS_PEER_H */

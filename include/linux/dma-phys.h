@@ -320,10 +320,9 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 			  struct dma_phys_sg *sg,
 			  struct dma_phys_sg_iter *iter);
 int dma_phys_sg_map_next(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
-int dma_phys_sg_map_all(struct device *dev, struct dma_phys_source *source,
-			enum dma_data_direction dir, u32 flags,
-			struct dma_phys_segment *segments, size_t max_segments,
-			struct dma_phys_sg *sg);
+int dma_phys_sg_map_rest(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter,
+			 int more, struct dma_phys_segment *segments,
+			 size_t max_segments);
 struct dma_phys_pool *dma_phys_pool_create(struct device *dev, size_t count,
 					   size_t size);
 void dma_phys_pool_destroy(struct dma_phys_pool *pool);

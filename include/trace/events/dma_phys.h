@@ -26,7 +26,11 @@ TRACE_DEFINE_ENUM(DMA_PHYS_BUS);
 #define show_dma_phys_route(route)	DMA_PHYS_ROUTES(__print_symbolic, route)
 #define show_dma_phys_dir(dir)		DMA_PHYS_DIRS(__print_symbolic, dir)
 
-DECLARE_EVENT_CLASS(dma_phys_map,
+/*
+ * Handles and lists, which are passed as a handle. What they do not hold is 0: the
+ * physical address of all but maps of one range, the DMA address of most lists.
+ */
+DECLARE_EVENT_CLASS(dma_phys,
 	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys, int err),
 	TP_ARGS(map, phys, err),
 
@@ -61,92 +65,18 @@ DECLARE_EVENT_CLASS(dma_phys_map,
 		  __entry->addr, __entry->flags, __entry->err)
 );
 
-DEFINE_EVENT(dma_phys_map, dma_phys_map,
-	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys, int err),
-	TP_ARGS(map, phys, err)
-);
+#define DMA_PHYS_EVENT(name)						\
+DEFINE_EVENT(dma_phys, name,						\
+	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys,	\
+		 int err),						\
+	TP_ARGS(map, phys, err))
 
-/* The handle does not hold the physical address: @phys is 0. */
-DEFINE_EVENT_PRINT(dma_phys_map, dma_phys_unmap,
-	TP_PROTO(const struct dma_phys_map *map, phys_addr_t phys, int err),
-	TP_ARGS(map, phys, err),
-	TP_printk("%s %s %s size=%llu route=%s addr=%llx flags=%x err=%d",
-		  __get_str(device), show_dma_phys_kind(__entry->kind),
-		  show_dma_phys_dir(__entry->dir), __entry->size,
-		  show_dma_phys_route(__entry->route), __entry->addr,
-		  __entry->flags, __entry->err)
-);
-
-TRACE_EVENT(dma_phys_sync,
-	TP_PROTO(const struct dma_phys_map *map, size_t offset, size_t len,
-		 bool for_cpu),
-	TP_ARGS(map, offset, len, for_cpu),
-
-	TP_STRUCT__entry(
-		__string(device, dev_name(map->dev))
-		__field(u64, addr)
-		__field(u64, len)
-		__field(u8, dir)
-		__field(u8, route)
-		__field(bool, for_cpu)
-	),
-
-	TP_fast_assign(
-		__assign_str(device);
-		__entry->addr = map->addr + offset;
-		__entry->len = len;
-		__entry->dir = map->dir;
-		__entry->route = map->route;
-		__entry->for_cpu = for_cpu;
-	),
-
-	TP_printk("%s %s for-%s route=%s addr=%llx len=%llu",
-		  __get_str(device), show_dma_phys_dir(__entry->dir),
-		  __entry->for_cpu ? "cpu" : "device",
-		  show_dma_phys_route(__entry->route), __entry->addr,
-		  __entry->len)
-);
-
-DECLARE_EVENT_CLASS(dma_phys_sg,
-	TP_PROTO(const struct dma_phys_sg *sg, int err),
-	TP_ARGS(sg, err),
-
-	TP_STRUCT__entry(
-		__string(device, dev_name(sg->dev))
-		__field(u64, size)
-		__field(u8, dir)
-		__field(u8, kind)
-		__field(u8, route)
-		__field(u8, flags)
-		__field(int, err)
-	),
-
-	TP_fast_assign(
-		__assign_str(device);
-		__entry->size = sg->size;
-		__entry->dir = sg->dir;
-		__entry->kind = sg->kind;
-		__entry->route = sg->route;
-		__entry->flags = sg->flags;
-		__entry->err = err;
-	),
-
-	TP_printk("%s %s %s size=%llu route=%s flags=%x err=%d",
-		  __get_str(device), show_dma_phys_kind(__entry->kind),
-		  show_dma_phys_dir(__entry->dir), __entry->size,
-		  show_dma_phys_route(__entry->route), __entry->flags,
-		  __entry->err)
-);
-
-DEFINE_EVENT(dma_phys_sg, dma_phys_sg_map,
-	TP_PROTO(const struct dma_phys_sg *sg, int err),
-	TP_ARGS(sg, err)
-);
-
-DEFINE_EVENT(dma_phys_sg, dma_phys_sg_unmap,
-	TP_PROTO(const struct dma_phys_sg *sg, int err),
-	TP_ARGS(sg, err)
-);
+DMA_PHYS_EVENT(dma_phys_map);
+DMA_PHYS_EVENT(dma_phys_unmap);
+DMA_PHYS_EVENT(dma_phys_sync_for_cpu);
+DMA_PHYS_EVENT(dma_phys_sync_for_device);
+DMA_PHYS_EVENT(dma_phys_sg_map);
+DMA_PHYS_EVENT(dma_phys_sg_unmap);
 
 #endif /* _TRACE_DMA_PHYS_H */
 

@@ -18,9 +18,6 @@
 
 #include "internal.h"
 
-/* A group of slots of which one bounce buffer is made. */
-#define BOUNCE_GROUP	((u64)IO_TLB_SEGSIZE << IO_TLB_SHIFT)
-
 bool dma_phys_untrusted(struct device *dev)
 {
 #ifdef CONFIG_PCI
@@ -156,8 +153,7 @@ static bool dma_phys_one_window(struct device *dev, phys_addr_t phys,
  * dma_capable() without what it needs of symbols that modules do not have, and
  * without its wrap-around. With memory encryption the kernel may still say no.
  */
-static noinline bool dma_phys_reaches(struct device *dev, phys_addr_t phys,
-				      size_t size)
+static bool dma_phys_reaches(struct device *dev, phys_addr_t phys, size_t size)
 {
 	dma_addr_t addr = phys_to_dma_unencrypted(dev, phys);
 	dma_addr_t last = addr + size - 1;
@@ -222,8 +218,7 @@ static int dma_phys_precheck_direct(const struct dma_phys_map *map,
 	if (raw && (!dev_is_dma_coherent(dev) ||
 		    cc_platform_has(CC_ATTR_MEM_ENCRYPT)))
 		return -EOPNOTSUPP;
-	if (likely(!dma_phys_must_bounce(dev, phys, map->size) &&
-		   !dma_kmalloc_needs_bounce(dev, map->size, map->dir)))
+	if (map->route == DMA_PHYS_DIRECT)
 		return dma_phys_one_window(dev, phys, map->size) ? 0 : -ERANGE;
 	if (raw)
 		return -EOPNOTSUPP;
@@ -351,23 +346,45 @@ static int dma_phys_explain_iommu(const struct dma_phys_map *map,
 
 /* ---- All routes ---- */
 
+enum dma_phys_route dma_phys_route(const struct dma_phys_map *map,
+				   phys_addr_t phys)
+{
+	struct device *dev = map->dev;
+
+	if (use_dma_iommu(dev))
+		return DMA_PHYS_IOMMU;
+	if (get_dma_ops(dev))
+		return DMA_PHYS_OPS;
+	if (map->kind == DMA_PHYS_CPU &&
+	    (dma_phys_must_bounce(dev, phys, map->size) ||
+	     dma_kmalloc_needs_bounce(dev, map->size, map->dir)))
+		return DMA_PHYS_BOUNCE;
+	return DMA_PHYS_DIRECT;
+}
+
 int dma_phys_precheck(const struct dma_phys_map *map, phys_addr_t phys,
 		      bool raw)
 {
-	if (use_dma_iommu(map->dev))
+	switch (map->route) {
+	case DMA_PHYS_IOMMU:
 		return dma_phys_precheck_iommu(map, phys, raw);
-	/* What legacy ops do with memory that has no linear map is unknown. */
-	if (get_dma_ops(map->dev))
+	case DMA_PHYS_OPS:
+		/* Unknown: what they do with memory that has no linear map. */
 		return raw ? -EOPNOTSUPP : 0;
-	return dma_phys_precheck_direct(map, phys, raw);
+	default:
+		return dma_phys_precheck_direct(map, phys, raw);
+	}
 }
 
 int dma_phys_explain(const struct dma_phys_map *map, phys_addr_t phys)
 {
-	if (use_dma_iommu(map->dev))
+	switch (map->route) {
+	case DMA_PHYS_IOMMU:
 		return dma_phys_explain_iommu(map, phys);
-	if (get_dma_ops(map->dev))
+	case DMA_PHYS_OPS:
 		return map->size > dma_max_mapping_size(map->dev) ? -E2BIG :
 		       -EIO;
-	return dma_phys_explain_direct(map, phys);
+	default:
+		return dma_phys_explain_direct(map, phys);
+	}
 }

@@ -22,6 +22,9 @@
 /* On unless memory is encrypted: an address is then more than a number. */
 DECLARE_STATIC_KEY_FALSE(dma_phys_fast_key);
 
+/* For checks in one comparison: it is the only flag that users may set. */
+static_assert(DMA_PHYS_SKIP_CPU_SYNC == 1);
+
 /* No instrumentation is on, and the arguments are those of dma_phys_check(). */
 static __always_inline bool dma_phys_fast_use(struct device *dev,
 					      enum dma_data_direction dir)
@@ -62,6 +65,30 @@ static __always_inline u64 dma_phys_fast_end(struct device *dev)
 }
 
 /*
+ * The direct route of a device for which nothing has to be checked before, if
+ * @rare is 0: all bounce buffers are within reach, and any is large enough. What
+ * is mapped at another address than its own bounces.
+ */
+static __always_inline bool dma_phys_fast_bounce(struct device *dev,
+						 phys_addr_t phys, size_t size,
+						 uintptr_t rare)
+{
+#ifdef CONFIG_SWIOTLB
+	const struct io_tlb_mem *mem = dev->dma_io_tlb_mem;
+	u64 last;
+
+	return static_branch_likely(&dma_phys_fast_key) && !get_dma_ops(dev) &&
+	       /* Without a pool the end is 0. */
+	       mem && mem->defpool.end - 1 <= *dev->dma_mask &&
+	       size - 1 < BOUNCE_GROUP && dma_phys_last(phys, size, &last) &&
+	       !(rare | dma_phys_fast_offset(dev) | dev->bus_dma_limit) &&
+	       !dma_get_min_align_mask(dev);
+#else
+	return false;
+#endif
+}
+
+/*
  * The tail of a handle, from @dir to @id, is written in one store. Both handles
  * end alike.
  */
@@ -76,9 +103,11 @@ static __always_inline u64 dma_phys_fast_end(struct device *dev)
 DMA_PHYS_TAIL(struct dma_phys_map);
 DMA_PHYS_TAIL(struct dma_phys_sg);
 
-#define dma_phys_set_tail(handle, direction, new_route, new_flags)	\
+#define dma_phys_set_tail(handle, direction, user_flags, new_route,	\
+			  new_flags)					\
 	(*(__force __le64 *)&(handle)->dir = cpu_to_le64(		\
-		(u64)(direction) | DMA_PHYS_CPU << 8 |			\
-		(new_route) << 16 | (u64)(new_flags) << 24))
+		((u64)(direction) | (u64)(user_flags) << 24) +		\
+		(DMA_PHYS_CPU << 8 | (new_route) << 16 |		\
+		 (u64)(new_flags) << 24)))
 
 #endif /* _KERNEL_DMA_PHYS_FASTPATH_H */

@@ -30,13 +30,13 @@ struct seq_file;
 /* Lists only: one dma_map_phys() covers all ranges, at @addr. */
 #define DMA_PHYS_ONE		BIT(5)
 
+static_assert(DMA_PHYS_CPU == 0 && DMA_PHYS_MMIO == 1);
+
 /* The attributes that the kernel was given, and is given again at unmap. */
 static inline unsigned long dma_phys_attrs(u8 kind, u8 flags)
 {
-	unsigned long attrs = DMA_ATTR_NO_WARN;
+	unsigned long attrs = DMA_ATTR_NO_WARN | kind * DMA_ATTR_MMIO;
 
-	if (kind == DMA_PHYS_MMIO)
-		attrs |= DMA_ATTR_MMIO;
 	if (flags & DMA_PHYS_SKIP_CPU_SYNC)
 		attrs |= DMA_ATTR_SKIP_CPU_SYNC;
 	if (flags & DMA_PHYS_COHERENT)
@@ -44,8 +44,15 @@ static inline unsigned long dma_phys_attrs(u8 kind, u8 flags)
 	return attrs;
 }
 
-/* map.c: arguments that are valid for any map: 0 or -errno. */
-int dma_phys_check(struct device *dev, enum dma_data_direction dir, u32 flags);
+/* Arguments that are valid for any map: 0 or -errno. */
+static inline int dma_phys_check(struct device *dev,
+				 enum dma_data_direction dir, u32 flags)
+{
+	if (!dev || !dev->dma_mask || !valid_dma_direction(dir) ||
+	    flags & ~DMA_PHYS_SKIP_CPU_SYNC)
+		return -EINVAL;
+	return 0;
+}
 
 /*
  * map.c: map @map->size bytes at @phys. dev, size, dir, kind and flags of @map
@@ -59,11 +66,17 @@ const void *dma_phys_target(struct device *dev);
 /* map.c: report, once, an unmap that was refused as @dev has changed. */
 void dma_phys_report_stale(struct device *dev);
 
+/* A group of slots of which one bounce buffer is made. */
+#define BOUNCE_GROUP	((u64)IO_TLB_SEGSIZE << IO_TLB_SHIFT)
+
 /* explain.c: will the direct route certainly bounce this range? */
 bool dma_phys_must_bounce(struct device *dev, phys_addr_t phys, size_t size);
 /* explain.c: limits of a bounce buffer of @dev; max is 0 if there is none. */
 struct dma_phys_limits dma_phys_bounce_limits(struct device *dev);
-/* explain.c: 0, or why mapping would crash, warn or overflow. */
+/* explain.c: the route that a range will take. */
+enum dma_phys_route dma_phys_route(const struct dma_phys_map *map,
+				   phys_addr_t phys);
+/* explain.c: 0, or why mapping on @map->route would crash, warn or overflow. */
 int dma_phys_precheck(const struct dma_phys_map *map, phys_addr_t phys,
 		      bool raw);
 /* explain.c: the same for a range that is linked at the IOVA of a list. */
@@ -116,8 +129,29 @@ void dma_phys_sg_unmap_linked(struct dma_phys_sg *sg, size_t linked);
 bool dma_phys_sg_ask_unmap(struct dma_phys_sg *sg);
 /* sg_unmap.c: make a list empty, with its pool. */
 void dma_phys_sg_clear(struct dma_phys_sg *sg);
-/* sg.c: constraints of @dev on segments. */
-struct dma_phys_limits dma_phys_sg_limits(struct device *dev);
+/* Constraints of @dev on segments. */
+static inline struct dma_phys_limits dma_phys_sg_limits(struct device *dev)
+{
+	return (struct dma_phys_limits){
+		.max = dma_get_max_seg_size(dev),
+		.boundary = dma_get_seg_boundary(dev),
+		.align = dma_get_min_align_mask(dev),
+	};
+}
+
+/* What trace events show of a list. */
+static inline struct dma_phys_map dma_phys_sg_handle(const struct dma_phys_sg *sg)
+{
+	return (struct dma_phys_map){
+		.dev = sg->dev,
+		.addr = sg->addr,
+		.size = sg->size,
+		.dir = sg->dir,
+		.kind = sg->kind,
+		.route = sg->route,
+		.flags = sg->flags,
+	};
+}
 
 /* pool.c: a range that exceeds a bounce buffer takes a record for each. */
 size_t dma_phys_max_records(struct device *dev, size_t count, size_t size);

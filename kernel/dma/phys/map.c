@@ -30,14 +30,6 @@ core_initcall(dma_phys_map_init);
 
 /* ---- Asking the kernel ---- */
 
-int dma_phys_check(struct device *dev, enum dma_data_direction dir, u32 flags)
-{
-	if (!dev || !dev->dma_mask || !valid_dma_direction(dir) ||
-	    flags & ~DMA_PHYS_SKIP_CPU_SYNC)
-		return -EINVAL;
-	return 0;
-}
-
 const void *dma_phys_target(struct device *dev)
 {
 	if (use_dma_iommu(dev))
@@ -97,22 +89,6 @@ static int dma_phys_map_bus(struct dma_phys_map *map, phys_addr_t phys,
 	return 0;
 }
 
-static enum dma_phys_route dma_phys_route_of(const struct dma_phys_map *map,
-					     phys_addr_t phys)
-{
-	struct device *dev = map->dev;
-
-	if (use_dma_iommu(dev))
-		return DMA_PHYS_IOMMU;
-	if (get_dma_ops(dev))
-		return DMA_PHYS_OPS;
-	if (map->kind == DMA_PHYS_CPU &&
-	    (dma_phys_must_bounce(dev, phys, map->size) ||
-	     dma_kmalloc_needs_bounce(dev, map->size, map->dir)))
-		return DMA_PHYS_BOUNCE;
-	return DMA_PHYS_DIRECT;
-}
-
 int dma_phys_map_range(struct dma_phys_map *map, phys_addr_t phys, bool raw,
 		       const struct dma_phys_p2p_path *path)
 {
@@ -121,7 +97,7 @@ int dma_phys_map_range(struct dma_phys_map *map, phys_addr_t phys, bool raw,
 	if (path && path->route == DMA_PHYS_BUS)
 		return dma_phys_map_bus(map, phys, path);
 
-	map->route = dma_phys_route_of(map, phys);
+	map->route = dma_phys_route(map, phys);
 	/* No legacy ops know peers. */
 	if (path && map->route == DMA_PHYS_OPS)
 		return -EOPNOTSUPP;
@@ -174,13 +150,6 @@ static int dma_phys_map_slow(struct device *dev,
 			     enum dma_data_direction dir, u32 flags,
 			     struct dma_phys_map *map, unsigned long caller)
 {
-	struct dma_phys_map new = {
-		.dev = dev,
-		.size = range->len,
-		.dir = dir,
-		.kind = range->kind,
-		.flags = flags,
-	};
 	int err;
 
 	/* A live handle would be lost by writing over it. */
@@ -190,15 +159,22 @@ static int dma_phys_map_slow(struct device *dev,
 	if (err)
 		return err;
 
+	*map = (struct dma_phys_map){
+		.dev = dev,
+		.size = range->len,
+		.dir = dir,
+		.kind = range->kind,
+		.flags = flags,
+	};
 	if (range->peer)
-		err = dma_phys_map_peer(&new, range->addr, range->peer);
+		err = dma_phys_map_peer(map, range->addr, range->peer);
 	else
-		err = dma_phys_map_range(&new, range->addr, range->raw, NULL);
+		err = dma_phys_map_range(map, range->addr, range->raw, NULL);
 	if (dma_phys_debug_on())
-		dma_phys_debug_map(&new, range->addr, err, caller);
-	trace_dma_phys_map(&new, range->addr, err);
-	if (!err)
-		*map = new;
+		dma_phys_debug_map(map, range->addr, err, caller);
+	trace_dma_phys_map(map, range->addr, err);
+	if (err)
+		*map = (struct dma_phys_map){};
 	return err;
 }
 
@@ -221,6 +197,25 @@ static noinline int dma_phys_map_cpu_slow(struct device *dev,
 	return dma_phys_map_slow(dev, &range, dir, flags, map, caller);
 }
 
+/* The kernel has refused to map @map in a short way: the slow path says why. */
+static noinline int dma_phys_map_cpu_again(const struct cpu_phys *range,
+					   struct dma_phys_map *map,
+					   unsigned long caller)
+{
+	struct dma_phys_map tried = *map;
+
+	*map = (struct dma_phys_map){};
+	return dma_phys_map_cpu_slow(tried.dev, range, tried.dir,
+				     tried.flags & DMA_PHYS_SKIP_CPU_SYNC, map,
+				     caller);
+}
+
+/* Out of line, so that the fast path needs no stack. */
+static noinline void dma_phys_trace_fast(const struct dma_phys_map *map)
+{
+	trace_dma_phys_map(map, map->addr, 0);
+}
+
 /*
  * Behind an IOMMU. A range that cannot make the kernel warn: not address 0, no
  * wrap-around, no size that IOVA allocation has another use for.
@@ -234,7 +229,7 @@ static noinline int dma_phys_map_cpu_iommu(struct device *dev,
 	phys_addr_t phys = range->addr;
 	size_t len = range->len;
 
-	if (unlikely((uintptr_t)map->dev | (flags & ~DMA_PHYS_SKIP_CPU_SYNC)) ||
+	if (unlikely(map->dev) || unlikely(flags > DMA_PHYS_SKIP_CPU_SYNC) ||
 	    unlikely(!phys) || unlikely(!len) ||
 	    unlikely((phys | len) & DMA_IOVA_USE_SWIOTLB) ||
 	    unlikely(!dev_is_dma_coherent(dev)) ||
@@ -242,21 +237,42 @@ static noinline int dma_phys_map_cpu_iommu(struct device *dev,
 		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
 					     caller);
 
-	/* Stored first: what the handle holds needs no register. */
+	/* What the handle holds needs no register. */
+	map->dev = dev;
 	map->size = len;
-	map->peer = NULL;
+	dma_phys_set_tail(map, dir, flags, DMA_PHYS_IOMMU, DMA_PHYS_COHERENT);
 	map->target = iommu_get_domain_for_dev(dev);
-	dma_phys_set_tail(map, dir, DMA_PHYS_IOMMU, flags | DMA_PHYS_COHERENT);
-	map->addr = dma_map_phys(dev, phys, len, dir,
+	map->addr = dma_map_phys(map->dev, range->addr, map->size, map->dir,
 				 DMA_ATTR_REQUIRE_COHERENT | DMA_ATTR_NO_WARN);
-	if (unlikely(map->addr == DMA_MAPPING_ERROR)) {
-		flags = map->flags & DMA_PHYS_SKIP_CPU_SYNC;
-		*map = (struct dma_phys_map){};
+	if (unlikely(map->addr == DMA_MAPPING_ERROR))
+		return dma_phys_map_cpu_again(range, map, caller);
+	trace_dma_phys_map(map, range->addr, 0);
+	return 0;
+}
+
+/* On the direct route, through a bounce buffer or not. */
+static noinline int dma_phys_map_cpu_bounce(struct device *dev,
+					    const struct cpu_phys *range,
+					    enum dma_data_direction dir,
+					    u32 flags, struct dma_phys_map *map,
+					    unsigned long caller)
+{
+	if (unlikely(flags > DMA_PHYS_SKIP_CPU_SYNC) || unlikely(range->raw) ||
+	    !dma_phys_fast_bounce(dev, range->addr, range->len,
+				  (uintptr_t)map->dev))
 		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
 					     caller);
-	}
+
 	map->dev = dev;
-	trace_dma_phys_map(map, phys, 0);
+	map->size = range->len;
+	dma_phys_set_tail(map, dir, flags, DMA_PHYS_BOUNCE, 0);
+	map->addr = dma_map_phys(dev, range->addr, range->len, dir,
+				 dma_phys_attrs(DMA_PHYS_CPU, flags));
+	if (unlikely(map->addr == DMA_MAPPING_ERROR))
+		return dma_phys_map_cpu_again(range, map, caller);
+	if (unlikely(map->addr == range->addr))
+		map->route = DMA_PHYS_DIRECT;
+	trace_dma_phys_map(map, range->addr, 0);
 	return 0;
 }
 
@@ -310,11 +326,12 @@ int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 	if (unlikely(!dma_phys_fast_device(dev)) ||
 	    unlikely(!dma_phys_last(addr, len, &last)) ||
 	    unlikely(last >= *dev->dma_mask))
-		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
-					     _RET_IP_);
+		return dma_phys_map_cpu_bounce(dev, range, dir, flags, map,
+					       _RET_IP_);
 	/* All of them are rare: check them together. */
 	if (unlikely((uintptr_t)map->dev | dma_phys_fast_offset(dev) |
-		     dev->bus_dma_limit | (flags & ~DMA_PHYS_SKIP_CPU_SYNC)))
+		     dev->bus_dma_limit) ||
+	    unlikely(flags > DMA_PHYS_SKIP_CPU_SYNC))
 		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
 					     _RET_IP_);
 
@@ -322,8 +339,9 @@ int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 	map->dev = dev;
 	map->addr = addr;
 	map->size = len;
-	dma_phys_set_tail(map, dir, DMA_PHYS_DIRECT, flags | DMA_PHYS_FAST);
-	trace_dma_phys_map(map, addr, 0);
+	dma_phys_set_tail(map, dir, flags, DMA_PHYS_DIRECT, DMA_PHYS_FAST);
+	if (trace_dma_phys_map_enabled())
+		dma_phys_trace_fast(map);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(dma_phys_map_cpu);
@@ -384,8 +402,32 @@ EXPORT_SYMBOL_GPL(dma_phys_map_mmio);
 /* The device still maps through what it mapped through then. */
 static bool dma_phys_fits(const struct dma_phys_map *map)
 {
-	return map->route == DMA_PHYS_BUS ||
-	       map->target == dma_phys_target(map->dev);
+	const void *target;
+
+	if (likely(map->flags & DMA_PHYS_COHERENT))
+		target = iommu_get_domain_for_dev(map->dev);
+	else if (map->route != DMA_PHYS_BUS)
+		target = dma_phys_target(map->dev);
+	else
+		return true;
+	return target == map->target;
+}
+
+static void dma_phys_trace_sync(const struct dma_phys_map *map, size_t offset,
+				size_t len, bool for_cpu)
+{
+	struct dma_phys_map part;
+
+	if (!trace_dma_phys_sync_for_cpu_enabled() &&
+	    !trace_dma_phys_sync_for_device_enabled())
+		return;
+	part = *map;
+	part.addr += offset;
+	part.size = len;
+	if (for_cpu)
+		trace_dma_phys_sync_for_cpu(&part, 0, 0);
+	else
+		trace_dma_phys_sync_for_device(&part, 0, 0);
 }
 
 static int dma_phys_sync(struct dma_phys_map *map, size_t offset, size_t len,
@@ -394,7 +436,7 @@ static int dma_phys_sync(struct dma_phys_map *map, size_t offset, size_t len,
 	if (!map || !map->dev || !len ||
 	    !dma_phys_within(offset, len, map->size))
 		return -EINVAL;
-	trace_dma_phys_sync(map, offset, len, for_cpu);
+	dma_phys_trace_sync(map, offset, len, for_cpu);
 	if (map->kind == DMA_PHYS_MMIO || map->flags & DMA_PHYS_FAST)
 		return 0;
 	if (unlikely(!dma_phys_fits(map))) {
@@ -484,6 +526,24 @@ static noinline void dma_phys_unmap_slow(struct dma_phys_map *map,
 	*map = (struct dma_phys_map){};
 }
 
+/* What dma_map_phys() has mapped, with nothing to report and no peer to put. */
+static noinline void dma_phys_unmap_ask(struct dma_phys_map *map,
+					unsigned long caller)
+{
+	unsigned long attrs = DMA_ATTR_REQUIRE_COHERENT | DMA_ATTR_NO_WARN;
+
+	if (unlikely(map->id) || trace_dma_phys_unmap_enabled() ||
+	    (!(map->flags & DMA_PHYS_COHERENT) &&
+	     (unlikely(!map->dev) || unlikely(map->peer))) ||
+	    unlikely(!dma_phys_fits(map)))
+		return dma_phys_unmap_slow(map, caller);
+
+	if (!(map->flags & DMA_PHYS_COHERENT))
+		attrs = dma_phys_attrs(map->kind, map->flags);
+	dma_unmap_phys(map->dev, map->addr, map->size, map->dir, attrs);
+	*map = (struct dma_phys_map){};
+}
+
 /**
  * dma_phys_unmap() - unmap a range
  * @map: the handle; empty afterwards
@@ -507,9 +567,9 @@ void dma_phys_unmap(struct dma_phys_map *map)
 		map->dev = NULL;
 		map->addr = 0;
 		map->size = 0;
-		dma_phys_set_tail(map, 0, DMA_PHYS_NONE, 0);
+		dma_phys_set_tail(map, 0, 0, DMA_PHYS_NONE, 0);
 	} else {
-		dma_phys_unmap_slow(map, _RET_IP_);
+		dma_phys_unmap_ask(map, _RET_IP_);
 	}
 }
 EXPORT_SYMBOL_GPL(dma_phys_unmap);

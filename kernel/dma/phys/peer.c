@@ -2,15 +2,10 @@
 /*
  * BARs that are shared with other devices.
  *
- * A range names its peer by an id, a map holds a reference on the peer. So a
- * range can outlive its peer, and then fails to map. A map cannot: removal of
- * the owner waits for the last unmap. Clients that keep maps attach to the peer
- * and are revoked first.
- *
- * A peer that is found in the xarray is registered. If its reference counter is
- * dying as well, the peer is suspended: no new map is made until it is resumed.
+ * A range names its peer by an id, a map holds a reference on the peer. A peer
+ * that is found in the xarray is registered. If its reference counter is dying
+ * as well, the peer is suspended.
  */
-#include <linux/completion.h>
 #include <linux/device/devres.h>
 #include <linux/dma-phys-peer.h>
 #include <linux/dma-phys.h>
@@ -29,15 +24,10 @@
 
 #include "internal.h"
 
-/* A removal that waits for maps is reported after, and then every: */
-#define PEER_REPORT_FIRST	(10 * HZ)
-#define PEER_REPORT_AGAIN	(600 * HZ)
-
 /**
  * struct dma_phys_peer - a BAR that its owner shares with other devices
  * @ref: held by each map, by each suspend that revokes clients, and by the
  *	registration unless the peer is suspended
- * @no_new_maps: completed when no CPU takes a new reference, since suspend
  * @owner: the device that owns the BAR
  * @provider: the BAR in the PCI P2PDMA core, valid while @ref is held
  * @clients: attached clients, under clients_lock
@@ -46,7 +36,6 @@
  */
 struct dma_phys_peer {
 	struct percpu_ref ref;
-	struct completion no_new_maps;
 	struct pci_dev *owner;
 	struct p2pdma_provider *provider;
 	struct list_head clients;
@@ -58,10 +47,9 @@ struct dma_phys_peer {
  * Peers are registered, suspended, resumed and unregistered under the mutex. It
  * is not held while a callback runs or maps are waited for.
  */
-static DEFINE_XARRAY_ALLOC1(peers);
 static DEFINE_MUTEX(peers_lock);
+static DEFINE_XARRAY_ALLOC1(peers);
 static u32 peers_next;
-
 /* Woken if the last reference of a peer is put, and if one is unregistered. */
 static DECLARE_WAIT_QUEUE_HEAD(peers_wait);
 
@@ -69,13 +57,7 @@ static DECLARE_WAIT_QUEUE_HEAD(peers_wait);
 static DEFINE_SPINLOCK(clients_lock);
 static DECLARE_WAIT_QUEUE_HEAD(clients_wait);
 
-/* Why there is no new reference: suspended, or no longer registered. */
-static int peer_refusal(u32 id)
-{
-	return xa_load(&peers, id) ? -EAGAIN : -ENODEV;
-}
-
-struct dma_phys_peer *dma_phys_peer_get(u32 id)
+noinline struct dma_phys_peer *dma_phys_peer_get(u32 id)
 {
 	struct dma_phys_peer *peer;
 
@@ -83,18 +65,20 @@ struct dma_phys_peer *dma_phys_peer_get(u32 id)
 	peer = dma_phys_fail() ? NULL : xa_load(&peers, id);
 	if (!peer)
 		return ERR_PTR(-ENODEV);
+	/* Suspended, or unregistered meanwhile. */
 	if (unlikely(!percpu_ref_tryget_live_rcu(&peer->ref)))
-		return ERR_PTR(peer_refusal(id));
+		return ERR_PTR(xa_load(&peers, id) ? -EAGAIN : -ENODEV);
 	return peer;
 }
 
-void dma_phys_peer_put(struct dma_phys_peer *peer)
+noinline void dma_phys_peer_put(struct dma_phys_peer *peer)
 {
 	percpu_ref_put(&peer->ref);
 }
 
 /* The caller holds peers_lock, or uses the result under RCU only. */
-static struct dma_phys_peer *peer_lookup(struct pci_dev *owner, int bar)
+static noinline struct dma_phys_peer *peer_lookup(struct pci_dev *owner,
+						  int bar)
 {
 	struct dma_phys_peer *peer;
 	unsigned long id;
@@ -143,19 +127,6 @@ static void peer_released(struct percpu_ref *ref)
 	wake_up_all(&peers_wait);
 }
 
-static void peer_confirm(struct percpu_ref *ref)
-{
-	struct dma_phys_peer *peer = container_of(ref, struct dma_phys_peer,
-						  ref);
-
-	complete_all(&peer->no_new_maps);
-}
-
-static bool client_attached(const struct dma_phys_peer_client *client)
-{
-	return client->node.next;
-}
-
 /* A detached client has a zeroed node: it may be moved and attached again. */
 static void client_remove(struct dma_phys_peer_client *client)
 {
@@ -190,24 +161,27 @@ static void peer_revoke(struct dma_phys_peer *peer)
 	spin_unlock_irq(&clients_lock);
 }
 
-/* Idle sleep: a leaked map is reported here, not as a hung task. */
-static void peer_wait_unmapped(struct dma_phys_peer *peer)
+/* If @peer may be freed meanwhile, it is NULL and @id is looked up. */
+static noinline bool peer_is_idle(struct dma_phys_peer *peer, u32 id)
 {
-	long timeout = PEER_REPORT_FIRST;
+	guard(rcu)();
+	peer = peer ?: xa_load(&peers, id);
+	return !peer || percpu_ref_is_zero(&peer->ref);
+}
 
-	while (!wait_event_idle_timeout(peers_wait,
-					percpu_ref_is_zero(&peer->ref),
-					timeout)) {
-		pci_warn(peer->owner, "dma-phys: removal waits: BAR %d is still mapped by other devices\n",
-			 peer->bar);
-		timeout = PEER_REPORT_AGAIN;
-	}
+/* Idle sleep: a leaked map is logged by peer_remove(), not as a hung task. */
+static noinline bool peer_wait_idle(struct dma_phys_peer *peer, u32 id,
+				    long timeout)
+{
+	return wait_event_idle_timeout(peers_wait, peer_is_idle(peer, id),
+				       timeout);
 }
 
 /* A devres action: it runs before devres frees @provider, which is older. */
 static void peer_remove(void *data)
 {
 	struct dma_phys_peer *peer = data;
+	long timeout = 10 * HZ;
 
 	scoped_guard(mutex, &peers_lock) {
 		xa_erase(&peers, peer->id);
@@ -217,7 +191,11 @@ static void peer_remove(void *data)
 	wake_up_all(&peers_wait);
 
 	peer_revoke(peer);
-	peer_wait_unmapped(peer);
+	while (!peer_wait_idle(peer, peer->id, timeout)) {
+		pci_warn(peer->owner, "dma-phys: removal waits: BAR %d is still mapped by other devices\n",
+			 peer->bar);
+		timeout = 600 * HZ;
+	}
 
 	/* Lookups and the last put may still use the peer under RCU. */
 	synchronize_rcu();
@@ -235,7 +213,6 @@ static int peer_add(struct pci_dev *owner, int bar,
 	if (!peer)
 		return -ENOMEM;
 
-	init_completion(&peer->no_new_maps);
 	INIT_LIST_HEAD(&peer->clients);
 	peer->owner = owner;
 	peer->provider = provider;
@@ -247,23 +224,18 @@ static int peer_add(struct pci_dev *owner, int bar,
 	if (err)
 		goto err_free;
 
-	/* 1 means that the ids wrapped around, and is no error. */
-	err = dma_phys_fail() ? -ENOMEM :
-	      xa_alloc_cyclic(&peers, &peer->id, NULL, xa_limit_32b,
-			      &peers_next, GFP_KERNEL);
-	if (err < 0)
-		goto err_ref;
-
 	err = devm_add_action(&owner->dev, peer_remove, peer);
 	if (err)
-		goto err_id;
+		goto err_ref;
 
-	/* The entry is reserved: this makes the peer visible and cannot fail. */
-	xa_store(&peers, peer->id, peer, GFP_KERNEL);
-	return 0;
+	/* Makes the peer visible. 1 means that the ids wrapped around. */
+	err = dma_phys_fail() ? -ENOMEM :
+	      xa_alloc_cyclic(&peers, &peer->id, peer, xa_limit_32b,
+			      &peers_next, GFP_KERNEL);
+	if (err >= 0)
+		return 0;
 
-err_id:
-	xa_erase(&peers, peer->id);
+	devm_remove_action_nowarn(&owner->dev, peer_remove, peer);
 err_ref:
 	percpu_ref_exit(&peer->ref);
 err_free:
@@ -276,9 +248,7 @@ err_free:
  * @owner: the device that owns the BAR; the caller is its driver
  * @bar: index of the BAR, 0 to 5
  *
- * Until dma_phys_peer_unregister(), mmio_phys_from_bar() makes ranges of the BAR,
- * and other devices may map them. If the driver does not unregister the BAR,
- * devres does, after remove(). Both wait for the last unmap.
+ * If the driver does not unregister the BAR, devres does, after remove().
  *
  * Context: Process, may sleep. A driver is bound to @owner: in its probe() or
  * later.
@@ -296,9 +266,8 @@ int dma_phys_peer_register(struct pci_dev *owner, int bar)
 	struct p2pdma_provider *provider;
 	int err;
 
-	if (!owner || bar < 0 || bar >= PCI_STD_NUM_BARS)
-		return -EINVAL;
-	if (!(pci_resource_flags(owner, bar) & IORESOURCE_MEM) ||
+	if (!owner || bar < 0 || bar >= PCI_STD_NUM_BARS ||
+	    !(pci_resource_flags(owner, bar) & IORESOURCE_MEM) ||
 	    pci_resource_flags(owner, bar) & IORESOURCE_UNSET ||
 	    !pci_resource_len(owner, bar))
 		return -EINVAL;
@@ -326,11 +295,9 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_register);
  * @owner: the device that owns the BAR
  * @bar: index of the BAR
  *
- * New maps fail with -ENODEV from now on. Revokes the attached clients, one after
- * the other, and waits for the last unmap. A wait of more than ten seconds is
- * logged. Does nothing if the BAR is not shared or is already being
- * unregistered. Call it first in remove(), while the device still responds. A
- * suspended peer need not be resumed before.
+ * Revokes the attached clients, and waits for the last unmap. Does nothing if
+ * the BAR is not shared or is already being unregistered. A suspended peer need
+ * not be resumed before.
  *
  * Context: Process, may sleep for as long as a map is held. The caller holds no
  * lock that a callback takes.
@@ -338,9 +305,6 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_register);
 void dma_phys_peer_unregister(struct pci_dev *owner, int bar)
 {
 	struct dma_phys_peer *peer;
-
-	if (!owner)
-		return;
 
 	/* Only one of two callers can remove the action, and runs it. */
 	scoped_guard(mutex, &peers_lock) {
@@ -353,34 +317,6 @@ void dma_phys_peer_unregister(struct pci_dev *owner, int bar)
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_unregister);
 
-/* Is no map of the peer held, or the peer no longer registered? */
-static bool peer_is_idle(u32 id)
-{
-	struct dma_phys_peer *peer;
-
-	guard(rcu)();
-	peer = xa_load(&peers, id);
-	return !peer || percpu_ref_is_zero(&peer->ref);
-}
-
-/* The peer, suspended and held until the put, or NULL. */
-static struct dma_phys_peer *peer_start_suspend(struct pci_dev *owner, int bar)
-{
-	struct dma_phys_peer *peer;
-
-	guard(mutex)(&peers_lock);
-	peer = peer_lookup(owner, bar);
-	if (!peer)
-		return NULL;
-
-	percpu_ref_get(&peer->ref);
-	if (!percpu_ref_is_dying(&peer->ref)) {
-		reinit_completion(&peer->no_new_maps);
-		percpu_ref_kill_and_confirm(&peer->ref, peer_confirm);
-	}
-	return peer;
-}
-
 /**
  * dma_phys_peer_suspend() - stop the use of a shared BAR, before a reset
  * @owner: the device that owns the BAR
@@ -388,15 +324,8 @@ static struct dma_phys_peer *peer_start_suspend(struct pci_dev *owner, int bar)
  * @timeout_ms: how long to wait for the last unmap, in milliseconds; less than
  *	100 is taken as 100
  *
- * From now until dma_phys_peer_resume(), maps of the BAR and
- * dma_phys_peer_attach() return -EAGAIN. Ranges stay valid. Revokes the attached
- * clients, same as dma_phys_peer_unregister(); they may attach again after
- * dma_phys_peer_resume(). Then waits for the last unmap. If the time runs out,
- * the peer stays suspended, and the caller decides whether to reset the device
- * while it is mapped.
- *
- * For reset_prepare() and for a driver's own recovery: takes no device lock.
- * A second call waits again. dma_phys_peer_unregister() ends the wait.
+ * Revokes the attached clients, and waits for the last unmap. After -ETIMEDOUT
+ * the peer is suspended too. A second call waits again.
  *
  * Context: Process, may sleep: for the callbacks and an RCU grace period, then
  * for at most @timeout_ms. The caller holds no lock that a callback takes.
@@ -408,22 +337,30 @@ static struct dma_phys_peer *peer_start_suspend(struct pci_dev *owner, int bar)
 int dma_phys_peer_suspend(struct pci_dev *owner, int bar,
 			  unsigned int timeout_ms)
 {
-	struct dma_phys_peer *peer = peer_start_suspend(owner, bar);
+	struct dma_phys_peer *peer;
 	long timeout;
 	u32 id;
 
-	if (!peer)
-		return -ENODEV;
+	scoped_guard(mutex, &peers_lock) {
+		peer = peer_lookup(owner, bar);
+		if (!peer)
+			return -ENODEV;
+		percpu_ref_get(&peer->ref);
+		if (!percpu_ref_is_dying(&peer->ref)) {
+			percpu_ref_kill(&peer->ref);
+			/* After this no CPU takes a new reference. */
+			percpu_ref_switch_to_atomic_sync(&peer->ref);
+		}
+	}
 
-	/* The RCU callback that confirms puts a reference a moment later. */
-	timeout = max_t(long, msecs_to_jiffies(timeout_ms), HZ / 10);
 	id = peer->id;
 	peer_revoke(peer);
-	wait_for_completion(&peer->no_new_maps);
 	/* Unregistering may free the peer from here on. */
-	percpu_ref_put(&peer->ref);
+	dma_phys_peer_put(peer);
 
-	if (!wait_event_timeout(peers_wait, peer_is_idle(id), timeout))
+	/* percpu_ref puts a reference of its own a moment after the switch. */
+	timeout = max_t(long, msecs_to_jiffies(timeout_ms), HZ / 10);
+	if (!peer_wait_idle(NULL, id, timeout))
 		return -ETIMEDOUT;
 	return xa_load(&peers, id) ? 0 : -ENODEV;
 }
@@ -434,8 +371,8 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_suspend);
  * @owner: the device that owns the BAR
  * @bar: index of the BAR
  *
- * Maps and dma_phys_peer_attach() work again. Clients that were revoked are not
- * notified. Does nothing if the BAR is not shared or not suspended.
+ * Clients that were revoked are not notified. Does nothing if the BAR is not
+ * shared or not suspended.
  *
  * Context: Process, may sleep. Takes no device lock.
  */
@@ -445,8 +382,10 @@ void dma_phys_peer_resume(struct pci_dev *owner, int bar)
 
 	guard(mutex)(&peers_lock);
 	peer = peer_lookup(owner, bar);
-	if (peer && percpu_ref_is_dying(&peer->ref))
+	if (peer && percpu_ref_is_dying(&peer->ref)) {
+		percpu_ref_switch_to_percpu(&peer->ref);
 		percpu_ref_resurrect(&peer->ref);
+	}
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_resume);
 
@@ -455,22 +394,13 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_resume);
  * @range: a range of the peer
  * @client: the client; zeroed memory except for its callback
  *
- * For drivers that keep maps of a peer for longer than a transfer: without it,
- * removal of the owner waits for as long as the maps are held, and a reset of
- * the owner until its timeout. Per-transfer mappings need no revocation. Attach
- * first, then map.
- *
- * When the peer is unregistered or suspended, the callback runs once, in process
- * context, after those of clients that attached earlier. It unmaps all maps of
- * the peer that @client stands for, or causes them to be unmapped soon, and may
- * sleep. A map that starts after the callback fails with -ENODEV or -EAGAIN. A
- * map that is being made at the same time may succeed, so the callback takes the
- * lock under which the driver maps for @client. The callback may run before this
- * function returns. It must not take a device lock: the caller of the callback
- * can hold those of the owner and, in a bus reset, of other devices.
- *
- * @client must not move until dma_phys_peer_detach() has returned. After a
- * callback, the client is detached and may be attached again.
+ * Attach first, then map. When the peer is unregistered or suspended, the
+ * callback runs once, in process context, and may sleep. It unmaps all maps of
+ * the peer that @client stands for, or causes them to be unmapped soon. It
+ * takes the lock under which the driver maps, and no device lock. It may run
+ * before this function returns. @client must not move until
+ * dma_phys_peer_detach() has returned. After a callback, it is detached and may
+ * be attached again.
  *
  * Context: Any.
  * Return:
@@ -489,30 +419,20 @@ int dma_phys_peer_attach(const struct mmio_phys *range,
 	if (!range || !range->peer || !client || !client->revoke)
 		return -EINVAL;
 
+	/* Live under the lock: peer_revoke() comes later, and finds @client. */
+	guard(spinlock_irqsave)(&clients_lock);
 	peer = dma_phys_peer_get(range->peer);
 	if (IS_ERR(peer))
 		return PTR_ERR(peer);
 
-	/* Not dying under the lock: peer_revoke() comes later, and finds it. */
-	scoped_guard(spinlock_irqsave, &clients_lock) {
-		if (client_attached(client) || client->revoking_task)
-			err = -EINVAL;
-		else if (percpu_ref_is_dying(&peer->ref))
-			err = peer_refusal(range->peer);
-		else
-			list_add_tail(&client->node, &peer->clients);
-	}
+	if (client->node.next || client->revoking_task)
+		err = -EINVAL;
+	else
+		list_add_tail(&client->node, &peer->clients);
 	dma_phys_peer_put(peer);
 	return err;
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_attach);
-
-/* Has the callback returned, or is it the caller? */
-static bool client_not_revoking(struct dma_phys_peer_client *client)
-{
-	guard(spinlock_irq)(&clients_lock);
-	return !client->revoking_task || client->revoking_task == current;
-}
 
 /**
  * dma_phys_peer_detach() - no longer be revoked
@@ -531,9 +451,13 @@ void dma_phys_peer_detach(struct dma_phys_peer_client *client)
 	if (!client)
 		return;
 
-	scoped_guard(spinlock_irq, &clients_lock)
-		if (client_attached(client))
-			client_remove(client);
-	wait_event(clients_wait, client_not_revoking(client));
+	guard(spinlock_irq)(&clients_lock);
+	if (client->node.next)
+		client_remove(client);
+	/* Until the callback has returned, unless it is the caller. */
+	wait_event_lock_irq(clients_wait,
+			    !client->revoking_task ||
+			    client->revoking_task == current,
+			    clients_lock);
 }
 EXPORT_SYMBOL_GPL(dma_phys_peer_detach);

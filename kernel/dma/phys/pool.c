@@ -16,12 +16,13 @@
  * @max: records that a list can need
  */
 struct dma_phys_pool {
-	mempool_t *records;
+	mempool_t records;
 	size_t max;
 };
 
 /* No more can bounce than there are bounce buffers. */
-size_t dma_phys_max_records(struct device *dev, size_t count, size_t size)
+noinline size_t dma_phys_max_records(struct device *dev, size_t count,
+				     size_t size)
 {
 	struct dma_phys_limits bounce = dma_phys_bounce_limits(dev);
 	u64 bounced = min_t(u64, size, dma_phys_bounce_total(dev));
@@ -32,13 +33,6 @@ size_t dma_phys_max_records(struct device *dev, size_t count, size_t size)
 	return min_t(u64, max, SIZE_MAX);
 }
 
-static size_t dma_phys_records_bytes(size_t max)
-{
-	struct dma_phys_records *records;
-
-	return struct_size(records, record, max);
-}
-
 /**
  * dma_phys_pool_create() - make a pool of unmap records
  * @dev: the device that lists are mapped for, with its limits set
@@ -46,11 +40,10 @@ static size_t dma_phys_records_bytes(size_t max)
  * @size: maximum length of a list in bytes
  *
  * Lists whose &dma_phys_sg.pool is this pool take their records from kmalloc(),
- * and from a reserve if that fails. The reserve serves one list at a time. So
- * lists of @count ranges can always be mapped one after the other, as far as
- * records are concerned: a driver that retries after -ENOMEM makes progress. A
- * driver that holds two lists at a time, such as data and integrity data of a
- * request, has two pools.
+ * and from a reserve for one list if that fails. So after -ENOMEM, mapping
+ * works again when another list of the pool was unmapped. A driver that holds
+ * two lists at a time, such as data and integrity data of a request, has two
+ * pools.
  *
  * Context: Process, may sleep.
  * Return: the pool, or NULL if there is no memory, @count or @size is 0, or @dev
@@ -60,24 +53,23 @@ struct dma_phys_pool *dma_phys_pool_create(struct device *dev, size_t count,
 					   size_t size)
 {
 	struct dma_phys_pool *pool;
-	size_t max;
+	size_t max, bytes;
 
 	if (!dev || !count || !size)
 		return NULL;
 	max = dma_phys_max_records(dev, count, size);
-	if (dma_phys_records_bytes(max) > KMALLOC_MAX_SIZE)
+	bytes = struct_size_t(struct dma_phys_records, record, max);
+	if (bytes > KMALLOC_MAX_SIZE)
 		return NULL;
+
 	pool = kzalloc_obj(*pool);
 	if (!pool)
 		return NULL;
-
-	pool->max = max;
-	pool->records =
-		mempool_create_kmalloc_pool(1, dma_phys_records_bytes(max));
-	if (!pool->records) {
+	if (mempool_init_kmalloc_pool(&pool->records, 1, bytes)) {
 		kfree(pool);
 		return NULL;
 	}
+	pool->max = max;
 	return pool;
 }
 EXPORT_SYMBOL_GPL(dma_phys_pool_create);
@@ -92,7 +84,7 @@ void dma_phys_pool_destroy(struct dma_phys_pool *pool)
 {
 	if (!pool)
 		return;
-	mempool_destroy(pool->records);
+	mempool_exit(&pool->records);
 	kfree(pool);
 }
 EXPORT_SYMBOL_GPL(dma_phys_pool_destroy);
@@ -107,10 +99,10 @@ struct dma_phys_records *dma_phys_records_alloc(struct device *dev,
 	if (dma_phys_fail())
 		return NULL;
 	if (pool)
-		records = mempool_alloc(pool->records,
+		records = mempool_alloc(&pool->records,
 					GFP_ATOMIC | __GFP_NOWARN);
 	else
-		records = kmalloc(dma_phys_records_bytes(max),
+		records = kmalloc(struct_size(records, record, max),
 				  GFP_ATOMIC | __GFP_NOWARN);
 	if (records) {
 		records->count = 0;
@@ -122,8 +114,8 @@ struct dma_phys_records *dma_phys_records_alloc(struct device *dev,
 void dma_phys_records_free(struct dma_phys_pool *pool,
 			   struct dma_phys_records *records)
 {
-	if (pool && records)
-		mempool_free(records, pool->records);
+	if (pool)
+		mempool_free(records, &pool->records);
 	else
 		kfree(records);
 }

@@ -18,12 +18,6 @@
 
 #include "internal.h"
 
-/* The last byte of a range; false if it is empty or wraps around. */
-static bool range_last(phys_addr_t addr, size_t len, phys_addr_t *last)
-{
-	return len && !check_add_overflow(addr, (phys_addr_t)(len - 1), last);
-}
-
 static int system_ram_add(struct resource *res, void *bytes)
 {
 	*(u64 *)bytes += resource_size(res);
@@ -59,14 +53,9 @@ static bool range_is_system_ram(phys_addr_t addr, phys_addr_t last)
  */
 static bool pgmap_is_memory(const struct dev_pagemap *pgmap)
 {
-	switch (pgmap->type) {
-	case MEMORY_DEVICE_COHERENT:
-	case MEMORY_DEVICE_FS_DAX:
-	case MEMORY_DEVICE_GENERIC:
-		return true;
-	default:
-		return false;
-	}
+	return pgmap->type == MEMORY_DEVICE_COHERENT ||
+	       pgmap->type == MEMORY_DEVICE_FS_DAX ||
+	       pgmap->type == MEMORY_DEVICE_GENERIC;
 }
 
 /* The reference of the caller on a page keeps @pgmap alive. */
@@ -96,9 +85,9 @@ static bool folio_holds(struct page *page, phys_addr_t last)
 static bool page_range_is_memory(struct page *page, phys_addr_t addr,
 				 size_t len)
 {
-	phys_addr_t last;
+	phys_addr_t last = addr + len - 1;
 
-	if (!range_last(addr, len, &last))
+	if (!dma_phys_range_ok(addr, len))
 		return false;
 	if (is_zone_device_page(page))
 		return pgmap_holds(page_pgmap(page), addr, last);
@@ -112,11 +101,6 @@ static bool page_range_is_memory(struct page *page, phys_addr_t addr,
  * @len: length in bytes
  * @range: the range, written on success only
  *
- * Cheap up to the end of the folio. A longer range, or one in reserved pages, is
- * looked up in the resource tree and must be System RAM, see
- * cpu_phys_from_addr(). A range in ZONE_DEVICE memory that the CPU caches (DAX,
- * coherent device memory) must not leave its struct dev_pagemap.
- *
  * Context: Any context if one folio or ZONE_DEVICE memory holds the range, else
  * see cpu_phys_from_addr().
  * Return: 0, or -EINVAL if a pointer is NULL, @len is 0, the range wraps around,
@@ -128,9 +112,8 @@ int cpu_phys_from_page(struct page *page, size_t offset, size_t len,
 	phys_addr_t addr;
 
 	if (!page || !range ||
-	    check_add_overflow(page_to_phys(page), (phys_addr_t)offset, &addr))
-		return -EINVAL;
-	if (!page_range_is_memory(page, addr, len))
+	    check_add_overflow(page_to_phys(page), (phys_addr_t)offset, &addr) ||
+	    !page_range_is_memory(page, addr, len))
 		return -EINVAL;
 
 	*range = (struct cpu_phys){ .addr = addr, .len = len };
@@ -145,13 +128,10 @@ EXPORT_SYMBOL_GPL(cpu_phys_from_page);
  * @len: length in bytes
  * @range: the range, written on success only
  *
- * Addresses outside the linear map are refused: vmalloc(), stacks in vmalloc
- * space, modules, the kernel image. So is the stack of the current task in the
- * linear map: a cache line of it cannot belong to a device.
- *
  * Context: See cpu_phys_from_page().
- * Return: 0, or -EINVAL if a pointer is NULL, @len is 0, @addr is refused, or
- * the range leaves memory or the linear map.
+ * Return: 0, or -EINVAL if a pointer is NULL, @len is 0, @addr is outside the
+ * linear map (vmalloc, modules, the kernel image) or on the stack of the
+ * current task, or the range leaves memory or the linear map.
  */
 int cpu_phys_from_virt(const void *addr, size_t len, struct cpu_phys *range)
 {
@@ -183,10 +163,7 @@ EXPORT_SYMBOL_GPL(cpu_phys_from_virt);
  * @len: length in bytes
  * @range: the range, written on success only
  *
- * Validates that every page of the range is System RAM in the resource tree.
- * That walk takes longer than cpu_phys_from_page() or cpu_phys_from_virt(), so
- * use these if there is a page or a pointer. For memory that is not System RAM
- * see cpu_phys_from_raw().
+ * Takes longer than cpu_phys_from_page() and cpu_phys_from_virt().
  *
  * Context: Process context, may be atomic: takes the lock of the resource tree,
  * which is not safe in interrupts.
@@ -195,10 +172,8 @@ EXPORT_SYMBOL_GPL(cpu_phys_from_virt);
  */
 int cpu_phys_from_addr(phys_addr_t addr, size_t len, struct cpu_phys *range)
 {
-	phys_addr_t last;
-
-	if (!range || !range_last(addr, len, &last) ||
-	    !range_is_system_ram(addr, last))
+	if (!range || !dma_phys_range_ok(addr, len) ||
+	    !range_is_system_ram(addr, addr + len - 1))
 		return -EINVAL;
 
 	*range = (struct cpu_phys){ .addr = addr, .len = len };
@@ -222,15 +197,9 @@ static bool pfn_is_device_memory(unsigned long pfn)
  * @len: length in bytes
  * @range: the range, written on success only
  *
- * For memory that is not System RAM: a carveout, coherent device memory, what
- * mem= or memmap= left out. The caller vouches that all of it is memory that the
- * CPU may cache, and that it stays so while it is mapped. It needs no struct
- * page and no place in the linear map.
- *
- * Cache maintenance and bounce buffers go through the linear map. Therefore a
- * raw range is mapped only for a device that is coherent, reaches the range, and
- * is neither forced to bounce nor behind legacy dma_map_ops; for any other,
- * mapping it returns -EOPNOTSUPP. That holds for a raw range of System RAM too.
+ * The caller vouches that all of it is memory that the CPU may cache, and that
+ * it stays so while it is mapped. A raw range, of System RAM too, is mapped only
+ * where nothing needs the linear map; otherwise mapping returns -EOPNOTSUPP.
  *
  * Context: Any context.
  * Return: 0, or -EINVAL if @range is NULL, @len is 0, the range wraps around, or
@@ -238,9 +207,7 @@ static bool pfn_is_device_memory(unsigned long pfn)
  */
 int cpu_phys_from_raw(phys_addr_t addr, size_t len, struct cpu_phys *range)
 {
-	phys_addr_t last;
-
-	if (!range || !range_last(addr, len, &last) ||
+	if (!range || !dma_phys_range_ok(addr, len) ||
 	    pfn_is_device_memory(PHYS_PFN(addr)))
 		return -EINVAL;
 
@@ -265,12 +232,27 @@ static bool mmio_resource_holds(const struct resource *res, u64 offset,
 	return len && offset <= last && len - 1 <= last - offset;
 }
 
-static int mmio_range_set(const struct resource *res, u64 offset, size_t len,
-			  u32 peer, struct mmio_phys *range)
+/**
+ * mmio_phys_from_resource() - make a range of device memory from a resource
+ * @res: a memory resource, such as the registers of a platform device
+ * @offset: bytes from the start of the resource to the first byte
+ * @len: length in bytes
+ * @range: the range, written on success only
+ *
+ * For device memory that every bus master reaches at its physical address, such
+ * as the FIFO that a DMA engine feeds. Not for a PCI BAR: no P2P path is
+ * checked and the owner is not held.
+ *
+ * Context: See cpu_phys_from_addr().
+ * Return: 0, or -EINVAL if a pointer is NULL, @res is not memory or has no
+ * address, the range is empty or leaves @res, or System RAM is in it.
+ */
+noinline int mmio_phys_from_resource(const struct resource *res, u64 offset,
+				     size_t len, struct mmio_phys *range)
 {
 	phys_addr_t addr;
 
-	if (!range || !mmio_resource_holds(res, offset, len))
+	if (!res || !range || !mmio_resource_holds(res, offset, len))
 		return -EINVAL;
 
 	/* A driver may have filled in @res with the address of RAM. */
@@ -279,9 +261,10 @@ static int mmio_range_set(const struct resource *res, u64 offset, size_t len,
 			      IORES_DESC_NONE) != REGION_DISJOINT)
 		return -EINVAL;
 
-	*range = (struct mmio_phys){ .addr = addr, .len = len, .peer = peer };
+	*range = (struct mmio_phys){ .addr = addr, .len = len };
 	return 0;
 }
+EXPORT_SYMBOL_GPL(mmio_phys_from_resource);
 
 /**
  * mmio_phys_from_bar() - make a range of device memory from a PCI BAR
@@ -290,9 +273,6 @@ static int mmio_range_set(const struct resource *res, u64 offset, size_t len,
  * @offset: bytes from the start of the BAR to the first byte
  * @len: length in bytes
  * @range: the range, written on success only
- *
- * The range names the peer and holds no reference: once the peer is
- * unregistered, mapping the range returns -ENODEV.
  *
  * Context: See cpu_phys_from_addr().
  * Return:
@@ -316,30 +296,10 @@ int mmio_phys_from_bar(struct pci_dev *owner, int bar, u64 offset, size_t len,
 	if (err)
 		return err;
 
-	return mmio_range_set(pci_resource_n(owner, bar), offset, len, peer,
-			      range);
+	err = mmio_phys_from_resource(pci_resource_n(owner, bar), offset, len,
+				      range);
+	if (!err)
+		range->peer = peer;
+	return err;
 }
 EXPORT_SYMBOL_GPL(mmio_phys_from_bar);
-
-/**
- * mmio_phys_from_resource() - make a range of device memory from a resource
- * @res: a memory resource, such as the registers of a platform device
- * @offset: bytes from the start of the resource to the first byte
- * @len: length in bytes
- * @range: the range, written on success only
- *
- * For what dma_map_resource() is used for: device memory that every bus master
- * reaches at its physical address, such as the FIFO that a DMA engine feeds. Not
- * for a PCI BAR: no P2P path is checked and the owner is not held. Use
- * mmio_phys_from_bar() for that.
- *
- * Context: See cpu_phys_from_addr().
- * Return: 0, or -EINVAL if a pointer is NULL, @res is not memory or has no
- * address, the range is empty or leaves @res, or System RAM is in it.
- */
-int mmio_phys_from_resource(const struct resource *res, u64 offset, size_t len,
-			    struct mmio_phys *range)
-{
-	return res ? mmio_range_set(res, offset, len, 0, range) : -EINVAL;
-}
-EXPORT_SYMBOL_GPL(mmio_phys_from_resource);

@@ -20,15 +20,6 @@
 
 static_assert(!IS_ENABLED(CONFIG_64BIT) || sizeof(struct dma_phys_sg) == 64);
 
-struct dma_phys_limits dma_phys_sg_limits(struct device *dev)
-{
-	return (struct dma_phys_limits){
-		.max = dma_get_max_seg_size(dev),
-		.boundary = dma_get_seg_boundary(dev),
-		.align = dma_get_min_align_mask(dev),
-	};
-}
-
 /* A handle for @len bytes of the list. */
 static struct dma_phys_map dma_phys_sg_part(const struct dma_phys_sg *sg,
 					    u8 kind, size_t len)
@@ -136,7 +127,10 @@ static int dma_phys_sg_map_slow(struct dma_phys_sg *sg,
 						   iter->run.len);
 	int err;
 
-	sg->flags &= ~DMA_PHYS_FAST;
+	if (sg->flags & DMA_PHYS_FAST) {
+		sg->flags &= ~DMA_PHYS_FAST;
+		sg->target = dma_phys_target(sg->dev);
+	}
 	err = dma_phys_sg_map_part(sg, iter, &map);
 	if (sg->route != DMA_PHYS_BOUNCE && map.kind == sg->kind)
 		sg->route = map.route;
@@ -158,34 +152,25 @@ static int dma_phys_sg_map_slow(struct dma_phys_sg *sg,
 	return 0;
 }
 
-/* The source keeps what it promised. */
-static bool dma_phys_sg_run_ok(const struct dma_phys_sg *sg,
-			       const struct dma_phys_sg_iter *iter)
+/* Take the next run, unless a part of one is left. The source kept its promise. */
+static noinline int dma_phys_sg_take_run(struct dma_phys_sg *sg,
+				struct dma_phys_sg_iter *iter)
 {
-	const struct dma_phys_range *run = &iter->run;
+	const struct dma_phys_source *source = iter->source;
+	struct dma_phys_range *run = &iter->run;
+	size_t left = sg->size - iter->mapped;
 
-	return dma_phys_range_ok(run->addr, run->len) &&
-	       run->len <= sg->size - iter->mapped &&
-	       iter->source->kinds & BIT(run->kind) &&
-	       run->peer == (run->kind == DMA_PHYS_MMIO ? iter->source->peer :
-							   0);
-}
-
-static __always_inline int dma_phys_sg_take_run(struct dma_phys_sg *sg,
-						struct dma_phys_sg_iter *iter)
-{
-	if (iter->run.len)
-		return 0;
-	if (!dma_phys_next_run(&iter->run, &iter->ahead,
-			       sg->size - iter->mapped, iter->source->next,
-			       iter->source) ||
-	    !dma_phys_sg_run_ok(sg, iter))
+	if (!run->len && !dma_phys_next_run(run, &iter->ahead, left,
+					    source->next, iter->source))
+		return -EINVAL;
+	if (!dma_phys_range_ok(run->addr, run->len) || run->len > left ||
+	    !(source->kinds & BIT(run->kind)) ||
+	    run->peer != (run->kind == DMA_PHYS_MMIO ? source->peer : 0))
 		return -EINVAL;
 	if (!iter->mapped)
-		iter->phys = iter->run.addr;
+		iter->phys = run->addr;
 	if (dma_phys_debug_on())
-		dma_phys_debug_range(sg->dev, &iter->run, sg->dir,
-				     iter->caller);
+		dma_phys_debug_range(sg->dev, run, sg->dir, iter->caller);
 	return 0;
 }
 
@@ -197,11 +182,11 @@ static int dma_phys_sg_map_run(struct dma_phys_sg *sg,
 	int err;
 
 	err = dma_phys_sg_take_run(sg, iter);
-	if (unlikely(err))
+	if (err)
 		return err;
 
-	if (likely(run->kind == DMA_PHYS_CPU &&
-		   run->addr + (run->len - 1) < iter->fast_end)) {
+	if (run->kind == DMA_PHYS_CPU &&
+	    run->addr + (run->len - 1) < iter->fast_end) {
 		if (sg->route == DMA_PHYS_NONE)
 			sg->route = DMA_PHYS_DIRECT;
 		iter->rest = (struct dma_phys_segment){ run->addr, run->len };
@@ -335,10 +320,14 @@ static int dma_phys_sg_link(struct dma_phys_sg *sg,
 /* ---- Iterator ---- */
 
 /* All is mapped, or mapping failed: report it. A failed list is empty. */
-static int dma_phys_sg_finish(struct dma_phys_sg *sg,
+static noinline int dma_phys_sg_finish(struct dma_phys_sg *sg,
 			      const struct dma_phys_sg_iter *iter, int err)
 {
-	trace_dma_phys_sg_map(sg, err);
+	if (trace_dma_phys_sg_map_enabled()) {
+		struct dma_phys_map map = dma_phys_sg_handle(sg);
+
+		trace_dma_phys_sg_map(&map, 0, err);
+	}
 	if (dma_phys_debug_on()) {
 		sg->flags &= ~DMA_PHYS_FAST;
 		dma_phys_debug_sg(sg, iter->phys, err, iter->caller);
@@ -385,42 +374,63 @@ static int dma_phys_sg_get_path(struct dma_phys_sg *sg,
 	return 0;
 }
 
-static int dma_phys_sg_begin(struct device *dev,
-			     struct dma_phys_source *source,
-			     enum dma_data_direction dir, u32 flags,
-			     struct dma_phys_sg *sg,
-			     struct dma_phys_sg_iter *iter)
+/* The first run, and if possible all of them at one IOVA. */
+static noinline int dma_phys_sg_start(struct dma_phys_sg *sg,
+				      struct dma_phys_sg_iter *iter)
 {
-	struct dma_phys_limits limits;
 	int err;
 
-	if (!source || !source->next || !source->size || !source->count ||
-	    !source->kinds || !iter || !sg || sg->dev)
-		return -EINVAL;
-	err = dma_phys_check(dev, dir, flags);
-	if (err)
-		return err;
-
-	limits = dma_phys_sg_limits(dev);
-	*iter = (struct dma_phys_sg_iter){
-		.source = source,
-		.limits = dma_phys_both_limits(&limits, &source->limits),
-		.path = source->path,
-		.caller = source->caller,
-	};
-	sg->dev = dev;
-	sg->size = source->size;
-	sg->dir = dir;
-	sg->kind = source->kinds == BIT(DMA_PHYS_MMIO) ? DMA_PHYS_MMIO :
-							  DMA_PHYS_CPU;
-	sg->flags = flags;
-	if (dma_phys_fast_use(dev, dir) && !use_dma_iommu(dev) &&
-	    dma_phys_fast_device(dev) && !dma_phys_fast_offset(dev)) {
-		iter->fast_end = dma_phys_fast_end(dev);
-		sg->flags |= DMA_PHYS_FAST;
+	sg->target = dma_phys_target(sg->dev);
+	err = dma_phys_sg_get_path(sg, iter) ?: dma_phys_sg_take_run(sg, iter);
+	if (!err && use_dma_iommu(sg->dev) &&
+	    sg->size > dma_phys_iova_space(sg->dev)) {
+		sg->route = DMA_PHYS_IOMMU;
+		err = -E2BIG;
 	}
-	sg->target = dma_phys_target(dev);
-	return 0;
+	if (!err)
+		err = dma_phys_sg_links(sg, iter) ?
+		      dma_phys_sg_link(sg, iter) :
+		      dma_phys_sg_map_run(sg, iter);
+	if (err || iter->mapped == sg->size)
+		err = dma_phys_sg_finish(sg, iter, err);
+	return err ?: dma_phys_sg_emit(iter);
+}
+
+static noinline int dma_phys_sg_next(struct dma_phys_sg *sg,
+				     struct dma_phys_sg_iter *iter)
+{
+	int err;
+
+	err = dma_phys_sg_map_run(sg, iter);
+	if (err || iter->mapped == sg->size)
+		err = dma_phys_sg_finish(sg, iter, err);
+	return err ?: dma_phys_sg_emit(iter);
+}
+
+/*
+ * The next run by the direct fast path. If that cannot map it, false, and the run
+ * is left to the slow path.
+ */
+static __always_inline bool dma_phys_sg_fast(struct dma_phys_sg *sg,
+					     struct dma_phys_sg_iter *iter)
+{
+	struct dma_phys_range *run = &iter->run;
+	size_t left = sg->size - iter->mapped;
+	u64 last;
+
+	if (unlikely(run->len) ||
+	    unlikely(!dma_phys_next_run(run, &iter->ahead, left,
+					iter->source->next, iter->source)) ||
+	    unlikely(!dma_phys_last(run->addr, run->len, &last)) ||
+	    unlikely(last >= iter->fast_end) || unlikely(run->len > left) ||
+	    unlikely(run->kind != DMA_PHYS_CPU) || unlikely(run->peer))
+		return false;
+
+	iter->rest = (struct dma_phys_segment){ run->addr, run->len };
+	iter->mapped += run->len;
+	run->len = 0;
+	return !trace_dma_phys_sg_map_enabled() || iter->mapped != sg->size ||
+	       !dma_phys_sg_finish(sg, iter, 0);
 }
 
 /**
@@ -453,27 +463,39 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 			  struct dma_phys_sg *sg,
 			  struct dma_phys_sg_iter *iter)
 {
-	int err;
+	struct dma_phys_limits limits;
 
-	err = dma_phys_sg_begin(dev, source, dir, flags, sg, iter);
-	if (unlikely(err))
-		return err;
-	if (!iter->caller)
-		iter->caller = _RET_IP_;
+	if (unlikely(!source) || unlikely(!iter) || unlikely(!sg) ||
+	    unlikely(sg->dev) || unlikely(!source->next) ||
+	    unlikely(!source->size) || unlikely(!source->count) ||
+	    unlikely(!source->kinds) || dma_phys_check(dev, dir, flags))
+		return -EINVAL;
 
-	err = dma_phys_sg_get_path(sg, iter) ?: dma_phys_sg_take_run(sg, iter);
-	if (!err && use_dma_iommu(dev) &&
-	    unlikely(source->size > dma_phys_iova_space(dev))) {
-		sg->route = DMA_PHYS_IOMMU;
-		err = -E2BIG;
+	limits = dma_phys_sg_limits(dev);
+	iter->source = source;
+	iter->limits = dma_phys_both_limits(&limits, &source->limits);
+	iter->path = source->path;
+	iter->run.len = 0;
+	iter->ahead.len = 0;
+	iter->mapped = 0;
+	iter->fast_end = 0;
+	iter->caller = source->caller ?: _RET_IP_;
+	sg->dev = dev;
+	sg->size = source->size;
+	if (dma_phys_fast_use(dev, dir) && !use_dma_iommu(dev) &&
+	    dma_phys_fast_device(dev) && likely(!dma_phys_fast_offset(dev))) {
+		iter->fast_end = dma_phys_fast_end(dev);
+		dma_phys_set_tail(sg, dir, flags, DMA_PHYS_DIRECT,
+				  DMA_PHYS_FAST);
+		if (likely(source->kinds == BIT(DMA_PHYS_CPU)) &&
+		    likely(dma_phys_sg_fast(sg, iter)))
+			return dma_phys_sg_emit(iter);
+	} else {
+		dma_phys_set_tail(sg, dir, flags, DMA_PHYS_NONE, 0);
 	}
-	if (!err)
-		err = dma_phys_sg_links(sg, iter) ?
-		      dma_phys_sg_link(sg, iter) :
-		      dma_phys_sg_map_run(sg, iter);
-	if (err || iter->mapped == sg->size)
-		err = dma_phys_sg_finish(sg, iter, err);
-	return err ?: dma_phys_sg_emit(iter);
+	if (source->kinds == BIT(DMA_PHYS_MMIO))
+		sg->kind = DMA_PHYS_MMIO;
+	return dma_phys_sg_start(sg, iter);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sg_map_start);
 
@@ -488,18 +510,15 @@ EXPORT_SYMBOL_GPL(dma_phys_sg_map_start);
  */
 int dma_phys_sg_map_next(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter)
 {
-	int err;
-
 	if (unlikely(!sg) || unlikely(!iter) || unlikely(!sg->dev))
 		return -EINVAL;
 	if (iter->rest.len)
 		return dma_phys_sg_emit(iter);
 	if (iter->mapped == sg->size)
 		return 0;
-
-	err = dma_phys_sg_map_run(sg, iter);
-	if (err || iter->mapped == sg->size)
-		err = dma_phys_sg_finish(sg, iter, err);
-	return err ?: dma_phys_sg_emit(iter);
+	if (likely(sg->flags & DMA_PHYS_FAST) &&
+	    likely(dma_phys_sg_fast(sg, iter)))
+		return dma_phys_sg_emit(iter);
+	return dma_phys_sg_next(sg, iter);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sg_map_next);

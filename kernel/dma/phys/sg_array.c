@@ -122,53 +122,52 @@ static noinline int dma_phys_sg_map_array(struct device *dev,
 		.type = type,
 	};
 
-	if (!ranges || dma_phys_array_init(&array, ranges, count))
+	struct dma_phys_sg_iter iter __uninitialized;
+	int more;
+
+	if (!segments || !max_segments || !ranges ||
+	    dma_phys_array_init(&array, ranges, count))
 		return -EINVAL;
-	return dma_phys_sg_map_all(dev, &array.source, dir, flags, segments,
-				   max_segments, sg);
+	more = dma_phys_sg_map_start(dev, &array.source, dir, flags, sg, &iter);
+	return dma_phys_sg_map_rest(sg, &iter, more, segments, max_segments);
 }
 
 /**
- * dma_phys_sg_map_all() - map all ranges of a source
- * @dev: the device; its driver has set a DMA mask
- * @source: the ranges
- * @dir: DMA_TO_DEVICE, DMA_FROM_DEVICE or DMA_BIDIRECTIONAL
- * @flags: 0 or DMA_PHYS_SKIP_CPU_SYNC
- * @segments: where the segments are written
+ * dma_phys_sg_map_rest() - map what is left, to an array of segments
+ * @sg: the list
+ * @iter: its iterator
+ * @more: what dma_phys_sg_map_start() or dma_phys_sg_map_next() returned
+ * @segments: where the segment of @iter and those after it are written
  * @max_segments: how many it holds
- * @sg: an empty list
  *
  * Context: As dma_phys_sg_map_start().
- * Return: as dma_phys_sg_map_cpu().
+ * Return: the number of segments, @more if it is an errno, or an errno as
+ * dma_phys_sg_map_cpu().
  */
-int dma_phys_sg_map_all(struct device *dev, struct dma_phys_source *source,
-			enum dma_data_direction dir, u32 flags,
-			struct dma_phys_segment *segments, size_t max_segments,
-			struct dma_phys_sg *sg)
+int dma_phys_sg_map_rest(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter,
+			 int more, struct dma_phys_segment *segments,
+			 size_t max_segments)
 {
-	struct dma_phys_sg_iter iter;
 	size_t count = 0;
-	int more;
 
-	if (!segments || !max_segments)
-		return -EINVAL;
-	more = dma_phys_sg_map_start(dev, source, dir, flags, sg, &iter);
 	while (more > 0) {
 		if (count == max_segments || count == INT_MAX) {
 			dma_phys_sg_unmap_nosync(sg);
 			return -ENOSPC;
 		}
-		segments[count].addr = iter.addr;
-		segments[count++].len = iter.len;
-		more = dma_phys_sg_map_next(sg, &iter);
+		segments[count].addr = iter->addr;
+		segments[count++].len = iter->len;
+		more = dma_phys_sg_map_next(sg, iter);
 	}
 	return more ?: count;
 }
-EXPORT_SYMBOL_GPL(dma_phys_sg_map_all);
+EXPORT_SYMBOL_GPL(dma_phys_sg_map_rest);
 
 /**
  * dma_phys_sg_max_segments() - the number of segments that ranges may become
- * @dev: the device, with its limits set
+ * @dev: the device, with its limits set. For requests, the maximum segment size
+ *	is a multiple of the queue's virtual boundary, or the alignment mask
+ *	contains it
  * @count: number of ranges; of a request, blk_rq_nr_phys_segments()
  * @size: length of all ranges in bytes; of a request, blk_rq_payload_bytes()
  *
@@ -220,7 +219,7 @@ int dma_phys_sg_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 	if (unlikely(!ranges) || unlikely(!count) || unlikely(count > INT_MAX) ||
 	    unlikely(!segments) || unlikely(!sg) || unlikely(sg->dev) ||
 	    unlikely(!dma_phys_fast_use(dev, dir)) ||
-	    unlikely(flags & ~DMA_PHYS_SKIP_CPU_SYNC) || use_dma_iommu(dev) ||
+	    unlikely(flags > DMA_PHYS_SKIP_CPU_SYNC) || use_dma_iommu(dev) ||
 	    !dma_phys_fast_device(dev) || unlikely(dma_phys_fast_offset(dev)))
 		goto slow;
 
@@ -241,8 +240,12 @@ int dma_phys_sg_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 
 	sg->dev = dev;
 	sg->size = list.size;
-	dma_phys_set_tail(sg, dir, DMA_PHYS_DIRECT, flags | DMA_PHYS_FAST);
-	trace_dma_phys_sg_map(sg, 0);
+	dma_phys_set_tail(sg, dir, flags, DMA_PHYS_DIRECT, DMA_PHYS_FAST);
+	if (trace_dma_phys_sg_map_enabled()) {
+		struct dma_phys_map map = dma_phys_sg_handle(sg);
+
+		trace_dma_phys_sg_map(&map, 0, 0);
+	}
 	return list.at - segments;
 slow:
 	return dma_phys_sg_map_array(dev, DMA_PHYS_ARRAY_CPU, ranges, count,

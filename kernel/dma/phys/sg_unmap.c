@@ -83,7 +83,11 @@ static noinline void dma_phys_sg_unmap_slow(struct dma_phys_sg *sg,
 		return;
 	if (dma_phys_debug_unmap(sg->id, caller)) {
 		unmapped = dma_phys_sg_ask_unmap(sg);
-		trace_dma_phys_sg_unmap(sg, unmapped ? 0 : -ENODEV);
+		if (trace_dma_phys_sg_unmap_enabled()) {
+			struct dma_phys_map map = dma_phys_sg_handle(sg);
+
+			trace_dma_phys_sg_unmap(&map, 0, unmapped ? 0 : -ENODEV);
+		}
 		dma_phys_debug_unmapped(sg->id, unmapped);
 	} else {
 		sg->records = NULL;	/* those of another list */
@@ -108,7 +112,7 @@ void dma_phys_sg_unmap(struct dma_phys_sg *sg)
 	    !trace_dma_phys_sg_unmap_enabled()) {
 		sg->dev = NULL;
 		sg->size = 0;
-		dma_phys_set_tail(sg, 0, DMA_PHYS_NONE, 0);
+		dma_phys_set_tail(sg, 0, 0, DMA_PHYS_NONE, 0);
 	} else {
 		dma_phys_sg_unmap_slow(sg, _RET_IP_);
 	}

@@ -349,7 +349,7 @@ blk_status_t nvme_phys_map_data(struct nvme_phys_queue *q, struct request *rq)
 {
 	struct nvme_phys_request *nreq = blk_mq_rq_to_pdu(rq);
 	struct dma_phys_segment segments[2];
-	struct blk_dma_phys_iter iter;
+	struct blk_dma_phys_iter iter __uninitialized;
 	int more, err;
 
 	more = nvme_phys_first_segments(q, rq, segments, &iter);

@@ -406,7 +406,7 @@ BENCH_DEFINE_METHOD(typed_sg_mmio);
 static __always_inline int typed_sg_iter_map(struct bench_worker *w, u32 n)
 {
 	struct bench_source ranges = w->source;
-	struct dma_phys_sg_iter iter;
+	struct dma_phys_sg_iter iter __uninitialized;
 	int count = 0, more;
 
 	more = dma_phys_sg_map_start(w->dev, &ranges.source, w->params->dir, 0,

@@ -654,7 +654,7 @@ static void h26_leak_is_reported(struct kunit *test)
  * The device writes after its driver was unbound, and a late owner unmaps: the
  * data arrives, through a bounce buffer as well.
  */
-static void h32_leak_is_not_unmapped(struct kunit *test)
+static void h37_leak_is_unmapped_late(struct kunit *test)
 {
 	struct platform_device *pdev = debug_test_device(test,
 							 &debug_test_driver);
@@ -912,7 +912,7 @@ static struct kunit_case debug_cases[] = {
 	KUNIT_CASE(h26_report_is_limited),
 	KUNIT_CASE(h26_leaked_peer_is_named),
 	KUNIT_CASE(h26_failed_probe_is_reported),
-	KUNIT_CASE(h32_leak_is_not_unmapped),
+	KUNIT_CASE(h37_leak_is_unmapped_late),
 	KUNIT_CASE(h32_leaked_iova_stays_mapped),
 	KUNIT_CASE(map_without_driver_is_reported_once),
 	KUNIT_CASE(h28_shared_line_is_reported),

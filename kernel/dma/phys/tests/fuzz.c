@@ -50,6 +50,9 @@ const char *const fuzz_op_names[FUZZ_OPS] = {
 	[FUZZ_SG_MAP_RANGES] = "sg_map_ranges",
 	[FUZZ_SG_ITERATE] = "sg_iterate",
 	[FUZZ_SG_STOP] = "sg_stop",
+	[FUZZ_RQ_MAP] = "rq_map",
+	[FUZZ_RQ_ITERATE] = "rq_iterate",
+	[FUZZ_RQ_STOP] = "rq_stop",
 	[FUZZ_SG_SYNC_FOR_CPU] = "sg_sync_for_cpu",
 	[FUZZ_SG_SYNC_FOR_DEVICE] = "sg_sync_for_device",
 	[FUZZ_SG_UNMAP] = "sg_unmap",
@@ -319,10 +322,14 @@ static int fuzz_start(u64 seed, u64 ops, enum fuzz_lie lie)
 	fuzz->random = seed;
 	fuzz->lie = lie;
 	err = fuzz_devices_start(fuzz);
+	if (IS_ENABLED(CONFIG_BLOCK) && !err)
+		err = fuzz_queue_start();
 	if (!err) {
 		fuzz_run(fuzz, ops);
 		fuzz_print_result(fuzz);
 	}
+	if (IS_ENABLED(CONFIG_BLOCK))
+		fuzz_queue_end();
 	fuzz_devices_end(fuzz);
 	kvfree(fuzz);
 	return err;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The fuzzer. fuzz.c runs operations: on ranges (fuzz_ranges.c), calls that map
- * and unmap (fuzz_choose.c, fuzz_call.c), on handles (fuzz_handle.c), on peers
- * (fuzz_peer.c), and changes of the devices (fuzz_configure.c). fuzz_model.c
- * predicts the result of a call, fuzz_check.c checks a live map.
+ * and unmap (fuzz_choose.c, fuzz_call.c), also block requests (fuzz_request.c),
+ * on handles (fuzz_handle.c), on peers (fuzz_peer.c), and changes of the devices
+ * (fuzz_configure.c). fuzz_model.c predicts the result of a call, fuzz_check.c
+ * checks a live map.
  *
  * The model is written from the contract in the kernel-doc, not from the core.
  */
@@ -15,8 +16,11 @@
 #include <linux/dma-phys-peer.h>
 #include <linux/dma-phys.h>
 #include <linux/errno.h>
+#include <linux/kconfig.h>
 #include <linux/pci.h>
 #include <linux/sizes.h>
+
+struct request;
 
 /* Symbols have the prefix dma_phys_fuzz_; the fuzzer uses the short names. */
 #define fuzz_random		dma_phys_fuzz_random
@@ -34,6 +38,11 @@
 #define fuzz_is_memory_bar	dma_phys_fuzz_is_memory_bar
 #define fuzz_step_range		dma_phys_fuzz_step_range
 #define fuzz_choose_call	dma_phys_fuzz_choose_call
+#define fuzz_queue_start	dma_phys_fuzz_queue_start
+#define fuzz_queue_end		dma_phys_fuzz_queue_end
+#define fuzz_choose_request	dma_phys_fuzz_choose_request
+#define fuzz_map_request	dma_phys_fuzz_map_request
+#define fuzz_put_request	dma_phys_fuzz_put_request
 #define fuzz_step_map		dma_phys_fuzz_step_map
 #define fuzz_unmap		dma_phys_fuzz_unmap
 #define fuzz_drain		dma_phys_fuzz_drain
@@ -48,6 +57,7 @@
 #define fuzz_expect_cpu		dma_phys_fuzz_expect_cpu
 #define fuzz_expect_mmio	dma_phys_fuzz_expect_mmio
 #define fuzz_expect_map		dma_phys_fuzz_expect_map
+#define fuzz_limits		dma_phys_fuzz_limits
 #define fuzz_make_runs		dma_phys_fuzz_make_runs
 #define fuzz_size		dma_phys_fuzz_size
 #define fuzz_mapped		dma_phys_fuzz_mapped
@@ -104,6 +114,9 @@ enum fuzz_op {
 	FUZZ_SG_MAP_RANGES,
 	FUZZ_SG_ITERATE,
 	FUZZ_SG_STOP,
+	FUZZ_RQ_MAP,
+	FUZZ_RQ_ITERATE,
+	FUZZ_RQ_STOP,
 	FUZZ_SG_SYNC_FOR_CPU,
 	FUZZ_SG_SYNC_FOR_DEVICE,
 	FUZZ_SG_UNMAP,
@@ -260,8 +273,10 @@ struct fuzz_run {
  * @ranges: the ranges
  * @areas: the areas that they lie in, NULL if their content is not checked
  * @count: number of ranges
+ * @max_ranges: the number that the core is given: of segments, for a request
  * @max_segments: capacity of the array
- * @limits: of the source, for the iterator
+ * @limits: of the source, or of the queue of a request
+ * @rq: the request whose bio vectors are the ranges, or NULL
  * @stop: the iterator is stopped after so many segments, 0: at the end
  * @peer: the peer that the device memory belongs to, if it was registered
  */
@@ -276,8 +291,10 @@ struct fuzz_call {
 	struct dma_phys_range ranges[FUZZ_RANGES];
 	struct fuzz_area *areas[FUZZ_RANGES];
 	size_t count;
+	size_t max_ranges;
 	size_t max_segments;
 	struct dma_phys_limits limits;
+	struct request *rq;
 	int stop;
 	struct fuzz_peer *peer;
 };
@@ -288,6 +305,7 @@ struct fuzz_call {
  * @sg: or the list
  * @segments: segments of the list
  * @segment_count: number of segments
+ * @rq: the request that the list maps, or NULL
  * @own: memory, and device memory, that no other handle maps
  * @device_view: the content that the device must find in bounce buffers, by byte
  *	of the handle
@@ -312,6 +330,7 @@ struct fuzz_handle {
 	struct dma_phys_sg sg;
 	struct dma_phys_segment *segments;
 	int segment_count;
+	struct request *rq;
 	struct fuzz_area own[2];
 	u8 *device_view;
 	unsigned long *bounced;
@@ -417,6 +436,25 @@ void fuzz_done(struct fuzz *fuzz, enum fuzz_op op, int err, u32 allowed);
 u32 fuzz_bit(int err);
 extern const char *const fuzz_op_names[FUZZ_OPS];
 
+/* An iterator over a source. */
+static inline bool fuzz_is_source(enum fuzz_op op)
+{
+	return op == FUZZ_SG_ITERATE || op == FUZZ_SG_STOP;
+}
+
+static inline bool fuzz_is_request(enum fuzz_op op)
+{
+	return IS_ENABLED(CONFIG_BLOCK) && op >= FUZZ_RQ_MAP &&
+	       op <= FUZZ_RQ_STOP;
+}
+
+/* The segments are written to an array of a given capacity. */
+static inline bool fuzz_has_array(enum fuzz_op op)
+{
+	return op == FUZZ_SG_MAP_CPU || op == FUZZ_SG_MAP_MMIO ||
+	       op == FUZZ_SG_MAP_RANGES || op == FUZZ_RQ_MAP;
+}
+
 /* ---- fuzz_ranges.c ---- */
 
 /* Make a range of an area: @range, or unchanged if that fails. */
@@ -435,6 +473,16 @@ void fuzz_step_range(struct fuzz *fuzz);
 
 void fuzz_choose_call(struct fuzz *fuzz, struct fuzz_call *call,
 		      struct fuzz_handle *handle);
+
+/* ---- fuzz_request.c, with CONFIG_BLOCK ---- */
+
+int fuzz_queue_start(void);
+void fuzz_queue_end(void);
+/* Change the limits of the queue, and make a request of the ranges. */
+void fuzz_choose_request(struct fuzz *fuzz, struct fuzz_call *call);
+/* The count of segments or -errno; on a stop the list is unmapped again. */
+int fuzz_map_request(const struct fuzz_call *call, struct fuzz_handle *handle);
+void fuzz_put_request(struct request *rq);
 
 /* ---- fuzz_call.c ---- */
 
@@ -468,6 +516,8 @@ u32 fuzz_expect_mmio(const struct fuzz *fuzz, u64 start, u64 last_offset,
 		     u64 offset, u64 len);
 u32 fuzz_expect_map(const struct fuzz *fuzz, const struct fuzz_call *call);
 
+/* Limits of the device, and those of the source or the queue. */
+struct dma_phys_limits fuzz_limits(const struct fuzz_call *call);
 /* The runs of a call whose ranges are valid, and how many there are. */
 size_t fuzz_make_runs(const struct fuzz *fuzz, const struct fuzz_call *call,
 		      struct fuzz_run *runs, u64 *bus_offset);

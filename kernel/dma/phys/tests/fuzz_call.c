@@ -8,6 +8,7 @@
 #include <linux/string.h>
 
 #include "fuzz.h"
+#include "segment.h"
 
 /* ---- Unmap ---- */
 
@@ -40,6 +41,9 @@ static void fuzz_sync_for_cpu_part(struct fuzz *fuzz,
 		fuzz_error(fuzz, "%pad is still mapped", &first);
 	dma_phys_pool_destroy(handle->sg.pool);
 	handle->sg.pool = NULL;
+	if (IS_ENABLED(CONFIG_BLOCK))
+		fuzz_put_request(handle->rq);
+	handle->rq = NULL;
 }
 
 void fuzz_unmap(struct fuzz *fuzz, struct fuzz_handle *handle)
@@ -103,7 +107,8 @@ static void fuzz_source_init(struct fuzz_source *source,
 		if (range->kind == DMA_PHYS_MMIO &&
 		    !(source->source.kinds & BIT(DMA_PHYS_MMIO)))
 			source->source.peer = range->peer;
-		if (i && range->addr != end)
+		if (i && (range->addr != end ||
+			  !dma_phys_alike(range, range - 1)))
 			source->source.gaps |= range->addr | end;
 		source->source.kinds |= BIT(range->kind);
 		source->source.size += range->len;
@@ -156,6 +161,8 @@ static int fuzz_do_call(struct fuzz_call *call, struct fuzz_handle *handle)
 	struct cpu_phys cpu[FUZZ_RANGES];
 	bool none = call->no_ranges;
 
+	if (fuzz_is_request(call->op))
+		return fuzz_map_request(call, handle);
 	for (size_t i = 0; i < call->count; i++) {
 		const struct dma_phys_range *range = &call->ranges[i];
 
@@ -202,7 +209,8 @@ static int fuzz_do_call_somewhere(struct fuzz *fuzz, struct fuzz_call *call,
 
 	if (!fuzz_one_in(fuzz, 8))
 		return fuzz_do_call(call, handle);
-	if (call->op != FUZZ_MAP_CPU && call->op != FUZZ_SG_MAP_CPU) {
+	if (call->op != FUZZ_MAP_CPU && call->op != FUZZ_SG_MAP_CPU &&
+	    !fuzz_is_request(call->op)) {
 		preempt_disable();
 		err = fuzz_do_call(call, handle);
 		preempt_enable();
@@ -234,10 +242,10 @@ static void fuzz_explain_call(struct fuzz *fuzz, const struct fuzz_call *call)
 			    &range->addr, range->len);
 	}
 	if (dev && dev->pdev)
-		fuzz_append(fuzz, "; reach %llx, segments %llx %llx %llx, source %llx %llx%s%s%s",
+		fuzz_append(fuzz, "; reach %llx, limits %llx %llx %llx and %llx %llx %llx%s%s%s",
 			    dev->reach, dev->limits.max, dev->limits.boundary,
 			    dev->limits.align, call->limits.max,
-			    call->limits.boundary,
+			    call->limits.boundary, call->limits.align,
 			    dev->forced ? ", forced" : "",
 			    dev->untrusted ? ", untrusted" : "",
 			    dev->iommu ? ", iommu" : "");
@@ -253,8 +261,8 @@ static void fuzz_make_pool(struct fuzz *fuzz, const struct fuzz_call *call,
 	if (!handle->is_sg || call->live || !call->dev || size >= FUZZ_HUGE ||
 	    !fuzz_one_in(fuzz, 4))
 		return;
-	handle->sg.pool = dma_phys_pool_create(call->dev->dev, call->count,
-					       size);
+	handle->sg.pool = dma_phys_pool_create(call->dev->dev,
+					       call->max_ranges, size);
 	fuzz_done(fuzz, FUZZ_POOL_CREATE, handle->sg.pool ? 0 : -EINVAL,
 		  valid ? FUZZ_OK : FUZZ_EINVAL);
 }
@@ -270,6 +278,9 @@ static void fuzz_call_and_check(struct fuzz *fuzz, struct fuzz_call *call,
 	allowed = fuzz_expect_map(fuzz, call);
 	n = fuzz_do_call_somewhere(fuzz, call, handle);
 	err = min(n, 0);
+	/* A request that is mapped, rightly or not, is freed after unmap. */
+	if (handle->sg.dev && !call->live)
+		swap(handle->rq, call->rq);
 	fuzz_done(fuzz, call->op, err, allowed);
 	if (!fuzz_good(fuzz))
 		return;
@@ -298,14 +309,16 @@ void fuzz_step_map(struct fuzz *fuzz, struct fuzz_handle *handle)
 	struct fuzz_call call;
 
 	fuzz_choose_call(fuzz, &call, handle);
-	if (!fuzz_good(fuzz))
-		return;
-	fuzz_make_pool(fuzz, &call, handle);
-	fuzz_call_and_check(fuzz, &call, handle);
+	if (fuzz_good(fuzz)) {
+		fuzz_make_pool(fuzz, &call, handle);
+		fuzz_call_and_check(fuzz, &call, handle);
+		if (!fuzz_good(fuzz))
+			fuzz_explain_call(fuzz, &call);
+	}
 	if (!handle->dev) {
 		dma_phys_pool_destroy(handle->sg.pool);
 		handle->sg.pool = NULL;
 	}
-	if (!fuzz_good(fuzz))
-		fuzz_explain_call(fuzz, &call);
+	if (IS_ENABLED(CONFIG_BLOCK))
+		fuzz_put_request(call.rq);
 }

@@ -422,13 +422,7 @@ void fuzz_check_own(struct fuzz *fuzz, const struct fuzz_handle *handle)
 static void fuzz_learn(struct fuzz *fuzz, struct fuzz_handle *handle,
 		       const struct fuzz_call *call)
 {
-	struct dma_phys_limits limits = call->dev->limits;
-
-	if (call->limits.max)
-		limits.max = min(limits.max, call->limits.max);
-	if (call->limits.boundary)
-		limits.boundary = min(limits.boundary, call->limits.boundary);
-	handle->limits = limits;
+	handle->limits = fuzz_limits(call);
 	handle->dev = call->dev;
 	handle->dir = call->dir;
 	handle->flags = call->flags;

@@ -186,6 +186,16 @@ static void fuzz_spoil_range(struct fuzz *fuzz, struct fuzz_call *call)
 	}
 }
 
+/* An iterator needs storage for all segments, of what may be 1 MiB. */
+static bool fuzz_may_be_long(const struct fuzz_call *call)
+{
+	const struct fuzz_dev *dev = call->dev;
+
+	return (!fuzz_is_source(call->op) && !fuzz_is_request(call->op)) ||
+	       (dev && dev->limits.max >= SZ_16K &&
+		dev->limits.boundary >= SZ_16K - 1);
+}
+
 static void fuzz_choose_ranges(struct fuzz *fuzz, struct fuzz_call *call,
 			       struct fuzz_handle *handle)
 {
@@ -197,21 +207,25 @@ static void fuzz_choose_ranges(struct fuzz *fuzz, struct fuzz_call *call,
 				       fuzz_one_in(fuzz, 3) : mmio;
 	fuzz_choose_mmio(fuzz, call, handle);
 	if (!fuzz_first_mmio(call) && valid_dma_direction(call->dir) &&
-	    fuzz_one_in(fuzz, 24)) {
+	    fuzz_may_be_long(call) && fuzz_one_in(fuzz, 24)) {
 		call->dir = DMA_TO_DEVICE;
 		fuzz_choose_parts(fuzz, call, &fuzz->shared);
 	} else {
 		fuzz_choose_parts(fuzz, call, &handle->own[DMA_PHYS_CPU]);
 	}
 
-	/* What is wrong in a source is found when it is reached, if ever. */
-	if (fuzz_one_in(fuzz, 16) && call->op != FUZZ_SG_ITERATE &&
-	    call->op != FUZZ_SG_STOP)
+	/*
+	 * What is wrong in a source is found when it is reached, if ever. The
+	 * block layer makes no such requests.
+	 */
+	if (fuzz_one_in(fuzz, 16) && !fuzz_is_source(call->op) &&
+	    !fuzz_is_request(call->op))
 		fuzz_spoil_range(fuzz, call);
 	if (fuzz_one_in(fuzz, 64))
 		call->no_ranges = true;
 	if (handle->is_sg && fuzz_one_in(fuzz, 64))
 		call->count = 0;
+	call->max_ranges = call->count;
 }
 
 static enum fuzz_op fuzz_choose_op(struct fuzz *fuzz, bool is_sg)
@@ -223,7 +237,12 @@ static enum fuzz_op fuzz_choose_op(struct fuzz *fuzz, bool is_sg)
 		FUZZ_SG_MAP_CPU, FUZZ_SG_MAP_CPU, FUZZ_SG_MAP_MMIO,
 		FUZZ_SG_MAP_RANGES, FUZZ_SG_ITERATE, FUZZ_SG_STOP,
 	};
+	static const enum fuzz_op requests[] = {
+		FUZZ_RQ_MAP, FUZZ_RQ_MAP, FUZZ_RQ_ITERATE, FUZZ_RQ_STOP,
+	};
 
+	if (IS_ENABLED(CONFIG_BLOCK) && is_sg && fuzz_one_in(fuzz, 4))
+		return fuzz_any(fuzz, requests);
 	return is_sg ? fuzz_any(fuzz, lists) : fuzz_any(fuzz, maps);
 }
 
@@ -235,22 +254,27 @@ static void fuzz_choose_capacity(struct fuzz *fuzz, struct fuzz_call *call)
 	call->max_segments = FUZZ_SEGMENTS;
 	if (!call->dev || !fuzz_one_in(fuzz, 4))
 		return;
-	max = dma_phys_sg_max_segments(call->dev->dev, call->count, size);
+	max = dma_phys_sg_max_segments(call->dev->dev, call->max_ranges, size);
 	fuzz_done(fuzz, FUZZ_SG_MAX_SEGMENTS,
-		  size && max < call->count ? -EINVAL : 0, FUZZ_OK);
+		  size && max < call->max_ranges ? -EINVAL : 0, FUZZ_OK);
 	call->max_segments = fuzz_below(fuzz, 8);
 	if (fuzz_one_in(fuzz, 2) && max <= FUZZ_SEGMENTS)
 		call->max_segments = max;
 }
 
-static void fuzz_choose_iteration(struct fuzz *fuzz, struct fuzz_call *call)
+static void fuzz_choose_limits(struct fuzz *fuzz, struct fuzz_call *call)
 {
-	if (call->op == FUZZ_SG_STOP)
-		call->stop = 1 + fuzz_below(fuzz, 4);
+	u64 least;
+
+	/* The segments have to fit in the storage, whatever they are split by. */
+	least = roundup_pow_of_two(fuzz_size(call) / (FUZZ_SEGMENTS / 4) + 1);
 	if (fuzz_one_in(fuzz, 2))
-		call->limits.max = SZ_512 + fuzz_below(fuzz, SZ_8K);
+		call->limits.max = max(SZ_512, least) + fuzz_below(fuzz, SZ_8K);
 	if (fuzz_one_in(fuzz, 2))
-		call->limits.boundary = SZ_1K * BIT(fuzz_below(fuzz, 5)) - 1;
+		call->limits.boundary = max(SZ_1K, least) *
+					BIT(fuzz_below(fuzz, 5)) - 1;
+	if (fuzz_one_in(fuzz, 4))
+		call->limits.align = BIT(fuzz_below(fuzz, 13)) - 1;
 }
 
 void fuzz_choose_call(struct fuzz *fuzz, struct fuzz_call *call,
@@ -275,14 +299,21 @@ void fuzz_choose_call(struct fuzz *fuzz, struct fuzz_call *call,
 						   &fuzz->dev[FUZZ_NO_MASK];
 	if (fuzz_one_in(fuzz, 32))
 		call->dir = fuzz_any(fuzz, bad_dirs);
+	if (fuzz_is_request(call->op))
+		call->dir = fuzz_one_in(fuzz, 2) ? DMA_TO_DEVICE :
+						   DMA_FROM_DEVICE;
 	if (fuzz_one_in(fuzz, 32))
 		call->flags = fuzz_one_in(fuzz, 2) ?
 			      BIT(1 + fuzz_below(fuzz, 31)) :
 			      fuzz_random(fuzz);
 	call->no_handle = fuzz_one_in(fuzz, 64);
 	fuzz_choose_ranges(fuzz, call, handle);
-	if (call->op == FUZZ_SG_ITERATE || call->op == FUZZ_SG_STOP)
-		fuzz_choose_iteration(fuzz, call);
-	else if (handle->is_sg)
+	if (fuzz_is_request(call->op))
+		fuzz_choose_request(fuzz, call);
+	if (call->op == FUZZ_SG_STOP || call->op == FUZZ_RQ_STOP)
+		call->stop = 1 + fuzz_below(fuzz, 4);
+	if (fuzz_is_source(call->op))
+		fuzz_choose_limits(fuzz, call);
+	else if (fuzz_has_array(call->op))
 		fuzz_choose_capacity(fuzz, call);
 }

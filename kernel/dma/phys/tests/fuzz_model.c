@@ -327,12 +327,6 @@ static bool fuzz_is_list(enum fuzz_op op)
 	return op != FUZZ_MAP_CPU && op != FUZZ_MAP_MMIO;
 }
 
-static bool fuzz_has_array(enum fuzz_op op)
-{
-	return op == FUZZ_SG_MAP_CPU || op == FUZZ_SG_MAP_MMIO ||
-	       op == FUZZ_SG_MAP_RANGES;
-}
-
 static bool fuzz_ranges_ok(const struct fuzz_call *call)
 {
 	const struct dma_phys_range *peer = fuzz_first_of_peer(call);
@@ -367,6 +361,17 @@ static u32 fuzz_expect_arguments(const struct fuzz *fuzz,
 	return invalid ? FUZZ_EINVAL : FUZZ_OK;
 }
 
+struct dma_phys_limits fuzz_limits(const struct fuzz_call *call)
+{
+	struct dma_phys_limits limits = call->dev->limits;
+
+	/* 0 in those of a source is no limit. */
+	limits.max = min_not_zero(limits.max, call->limits.max);
+	limits.boundary = min_not_zero(limits.boundary, call->limits.boundary);
+	limits.align |= call->limits.align;
+	return limits;
+}
+
 /* dma_phys_sg_max_segments() is always enough. */
 static u32 fuzz_expect_capacity(const struct fuzz_call *call,
 				const struct fuzz_run *runs, size_t count)
@@ -379,10 +384,11 @@ static u32 fuzz_expect_capacity(const struct fuzz_call *call,
 		return FUZZ_OK;
 	for (size_t i = 0; i < count; i++)
 		least += !dev->iommu && runs[i].bounce == FUZZ_NEVER_BOUNCES;
-	least = max(least, DIV_ROUND_UP_ULL(size, dev->limits.max));
+	least = max(least, DIV_ROUND_UP_ULL(size, fuzz_limits(call).max));
 	if (call->max_segments < least)
 		return fuzz_bit(-ENOSPC);
-	if (call->max_segments < dma_phys_sg_max_segments(dev->dev, call->count,
+	if (call->max_segments < dma_phys_sg_max_segments(dev->dev,
+							  call->max_ranges,
 							  size))
 		return FUZZ_OK | fuzz_bit(-ENOSPC);
 	return FUZZ_OK;
@@ -400,8 +406,7 @@ u32 fuzz_expect_map(const struct fuzz *fuzz, const struct fuzz_call *call)
 		return arguments;
 	/* An iterator fails at the first range that it cannot map. */
 	if (!fuzz_ranges_ok(call))
-		return fuzz_has_array(call->op) || !fuzz_is_list(call->op) ?
-		       arguments :
+		return !fuzz_is_source(call->op) ? arguments :
 		       arguments | fuzz_bit(-ERANGE) | fuzz_bit(-E2BIG) |
 		       fuzz_bit(-EAGAIN) | fuzz_bit(-ENOMEM) |
 		       fuzz_bit(-EOPNOTSUPP) | fuzz_bit(-EIO) |

@@ -12,23 +12,13 @@
 #include <linux/string.h>
 
 #include "internal.h"
+#include "request.h"
 #include "sg_kunit.h"
 
 #define REQUEST_TEST_BYTES	(8 * PAGE_SIZE)
 
-/* A queue whose requests are allocated and mapped, but never started. */
 static struct blk_mq_tag_set request_test_tags;
 static struct gendisk *request_test_disk;
-
-static blk_status_t request_test_queue_rq(struct blk_mq_hw_ctx *hctx,
-					  const struct blk_mq_queue_data *data)
-{
-	return BLK_STS_IOERR;
-}
-
-static const struct blk_mq_ops request_test_queue_ops = {
-	.queue_rq = request_test_queue_rq,
-};
 
 /* Limits that no request of a test meets. */
 static const struct queue_limits request_test_limits = {
@@ -41,32 +31,15 @@ static const struct queue_limits request_test_limits = {
 
 static int request_test_suite_init(struct kunit_suite *suite)
 {
-	struct queue_limits limits = request_test_limits;
-	int err;
-
-	request_test_tags = (struct blk_mq_tag_set){
-		.ops = &request_test_queue_ops,
-		.nr_hw_queues = 1,
-		.queue_depth = 16,
-	};
-	err = blk_mq_alloc_tag_set(&request_test_tags);
-	if (err)
-		return err;
-
-	request_test_disk = blk_mq_alloc_disk(&request_test_tags, &limits,
-					      NULL);
-	if (IS_ERR(request_test_disk)) {
-		blk_mq_free_tag_set(&request_test_tags);
-		return PTR_ERR(request_test_disk);
-	}
-	return edu_suite_init(suite);
+	request_test_disk = dma_phys_test_disk_alloc(&request_test_tags, 16,
+						     request_test_limits);
+	return PTR_ERR_OR_ZERO(request_test_disk) ?: edu_suite_init(suite);
 }
 
 static void request_test_suite_exit(struct kunit_suite *suite)
 {
 	edu_suite_exit(suite);
-	put_disk(request_test_disk);
-	blk_mq_free_tag_set(&request_test_tags);
+	dma_phys_test_disk_free(request_test_disk, &request_test_tags);
 }
 
 static void request_test_put_disk(void *disk)
@@ -90,14 +63,7 @@ static struct gendisk *request_test_limited_disk(struct kunit *test,
 
 static void request_test_put(void *data)
 {
-	struct request *rq = data;
-	struct bio *bio;
-
-	while ((bio = rq->bio)) {
-		rq->bio = bio->bi_next;
-		bio_put(bio);
-	}
-	blk_mq_free_request(rq);
+	dma_phys_test_request_free(data);
 }
 
 /* A request without data, freed after the test. */
