@@ -96,7 +96,7 @@ static int blk_dma_phys_set_p2p(struct device *dev,
 }
 
 /* The first page says whether the request is of another device's memory. */
-static __always_inline int
+static int
 blk_dma_phys_check_page(struct device *dev, struct blk_dma_phys_iter *iter)
 {
 	struct page *page;

@@ -38,8 +38,8 @@ class Ratio:
 
 RATIOS = [
     Ratio(DIRECT, ONE, "typed_map", "dma_map_phys", 0.5, c_only=True),
-    Ratio(("bounce",), ONE, "typed_map", "dma_map_phys", 1.02),
-    Ratio(IOMMU, ONE, "typed_map", "dma_map_phys", 1.0),
+    Ratio(("bounce",), ONE, "typed_map", "dma_map_phys", 1.02, c_only=True),
+    Ratio(IOMMU, ONE, "typed_map", "dma_map_phys", 1.0, c_only=True),
     Ratio((*DIRECT, "bounce", *IOMMU), SYNCED, "typed_map", "dma_map_phys"),
     Ratio(DIRECT, SCATTERED, "typed_sg", "dma_map_sgtable", 0.25),
     Ratio(("bounce", *IOMMU), SCATTERED, "typed_sg", "dma_map_sgtable"),

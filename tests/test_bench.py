@@ -214,8 +214,7 @@ def test_sizes(kernel):
     assert bench_size.unused(base) == 0
     assert bench_size.size_of(base, "struct dma_phys_map") <= targets.MAX_HANDLE
     assert bench_size.size_of(base, "struct dma_phys_sg") <= targets.MAX_LIST
-    # The core misses its target, which the page says. It must not grow.
-    assert targets.MAX_CORE < bench_size.core(base) <= 26_200
+    assert 10_000 < bench_size.core(base) <= targets.MAX_CORE
     assert 1024 < bench_size.tracing(base) < bench_size.core(base)
 
 

@@ -176,6 +176,18 @@ def test_names_of_static_functions_are_unique():
             if len(names) > 1} == {}
 
 
+def code_lines(name):
+    """The lines of a C file without blank lines and comments."""
+    text = re.sub(r"/\*.*?\*/", "", (REPO / name).read_text(), flags=re.S)
+    return sum(bool(line.strip()) for line in text.splitlines())
+
+
+def test_core_is_small():
+    files = [name for name in CORE if name.startswith("kernel/dma/phys/")]
+    assert 2000 < sum(map(code_lines, files)) < 3000
+    assert not [name for name in CORE if code_lines(name) > 400]
+
+
 def c_command(kernel, name):
     """The compiler's arguments for a C file, without its output files."""
     words = recorded(kernel, re.sub(r"\.c$", ".o", name))

@@ -207,7 +207,8 @@ struct dma_phys_p2p_path {
 
 /**
  * struct dma_phys_source - where a list gets its ranges from
- * @next: writes the next range; false at the end
+ * @next: writes all members of the next range, which is not empty; false at the
+ *	end, and each time after that
  * @size: length of all ranges in bytes
  * @count: maximum number of ranges
  * @gaps: bitwise or of each end and each start where two successive ranges are
@@ -248,7 +249,10 @@ struct dma_phys_source {
  * @rest: mapped bytes that are not yet part of a segment
  * @mapped: bytes mapped so far
  * @phys: physical address of the first byte
- * @fast_end: the direct fast path maps memory below this address
+ * @fast_end: the fast path maps what ends below this DMA address
+ * @fast_offset: DMA address minus physical address there
+ * @fast_peer: and if it belongs to this peer
+ * @fast_kind: and is of this kind
  * @caller: address that debugging reports
  *
  * Needed while mapping only.
@@ -266,6 +270,9 @@ struct dma_phys_sg_iter {
 	size_t mapped;
 	phys_addr_t phys;
 	u64 fast_end;
+	u64 fast_offset;
+	u32 fast_peer;
+	u8 fast_kind;
 	unsigned long caller;
 };
 

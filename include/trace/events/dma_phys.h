@@ -73,8 +73,6 @@ DEFINE_EVENT(dma_phys, name,						\
 
 DMA_PHYS_EVENT(dma_phys_map);
 DMA_PHYS_EVENT(dma_phys_unmap);
-DMA_PHYS_EVENT(dma_phys_sync_for_cpu);
-DMA_PHYS_EVENT(dma_phys_sync_for_device);
 DMA_PHYS_EVENT(dma_phys_sg_map);
 DMA_PHYS_EVENT(dma_phys_sg_unmap);
 

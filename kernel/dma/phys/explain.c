@@ -30,12 +30,13 @@ bool dma_phys_untrusted(struct device *dev)
 /* ---- Bounce buffers ---- */
 
 /* The pool that bounces for @dev, NULL if there is none. */
-static struct io_tlb_mem *dma_phys_bounce_pool(struct device *dev)
+static noinline struct io_tlb_mem *dma_phys_bounce_pool(struct device *dev)
 {
 #ifdef CONFIG_SWIOTLB
 	struct io_tlb_mem *mem = dev->dma_io_tlb_mem;
 
-	if (mem && READ_ONCE(mem->nslabs))
+	/* swiotlb_exit() clears one of the two only. */
+	if (mem && READ_ONCE(mem->nslabs) && mem->defpool.nslabs)
 		return mem;
 #endif
 	return NULL;
@@ -162,7 +163,8 @@ static bool dma_phys_reaches(struct device *dev, phys_addr_t phys, size_t size)
 	       last <= dma_phys_reach(dev);
 }
 
-bool dma_phys_must_bounce(struct device *dev, phys_addr_t phys, size_t size)
+noinline bool dma_phys_must_bounce(struct device *dev, phys_addr_t phys,
+				   size_t size)
 {
 	return is_swiotlb_force_bounce(dev) ||
 	       !dma_phys_reaches(dev, phys, size);

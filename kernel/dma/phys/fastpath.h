@@ -22,9 +22,6 @@
 /* On unless memory is encrypted: an address is then more than a number. */
 DECLARE_STATIC_KEY_FALSE(dma_phys_fast_key);
 
-/* For checks in one comparison: it is the only flag that users may set. */
-static_assert(DMA_PHYS_SKIP_CPU_SYNC == 1);
-
 /* No instrumentation is on, and the arguments are those of dma_phys_check(). */
 static __always_inline bool dma_phys_fast_use(struct device *dev,
 					      enum dma_data_direction dir)
@@ -77,9 +74,11 @@ static __always_inline bool dma_phys_fast_bounce(struct device *dev,
 	const struct io_tlb_mem *mem = dev->dma_io_tlb_mem;
 	u64 last;
 
+	if (IS_ENABLED(CONFIG_ARCH_HAS_PHYS_TO_DMA))
+		return false;
 	return static_branch_likely(&dma_phys_fast_key) && !get_dma_ops(dev) &&
-	       /* Without a pool the end is 0. */
-	       mem && mem->defpool.end - 1 <= *dev->dma_mask &&
+	       mem && READ_ONCE(mem->nslabs) &&
+	       mem->defpool.end - 1 <= *dev->dma_mask &&
 	       size - 1 < BOUNCE_GROUP && dma_phys_last(phys, size, &last) &&
 	       !(rare | dma_phys_fast_offset(dev) | dev->bus_dma_limit) &&
 	       !dma_get_min_align_mask(dev);
@@ -89,7 +88,7 @@ static __always_inline bool dma_phys_fast_bounce(struct device *dev,
 }
 
 /*
- * The tail of a handle, from @dir to @id, is written in one store. Both handles
+ * The tail of a handle, from @dir to @id, is written in one store on 64 bits. Both handles
  * end alike.
  */
 #define DMA_PHYS_TAIL(type)						\
@@ -103,11 +102,25 @@ static __always_inline bool dma_phys_fast_bounce(struct device *dev,
 DMA_PHYS_TAIL(struct dma_phys_map);
 DMA_PHYS_TAIL(struct dma_phys_sg);
 
-#define dma_phys_set_tail(handle, direction, user_flags, new_route,	\
-			  new_flags)					\
+#ifdef CONFIG_64BIT
+#define dma_phys_set_tail(handle, direction, user_flags, new_kind,	\
+			  new_route, new_flags)				\
 	(*(__force __le64 *)&(handle)->dir = cpu_to_le64(		\
 		((u64)(direction) | (u64)(user_flags) << 24) +		\
-		(DMA_PHYS_CPU << 8 | (new_route) << 16 |		\
+		((new_kind) << 8 | (new_route) << 16 |			\
 		 (u64)(new_flags) << 24)))
+#else
+#define dma_phys_set_tail(handle, direction, user_flags, new_kind,	\
+			  new_route, new_flags)				\
+do {									\
+	typeof(handle) to = (handle);					\
+									\
+	to->dir = (direction);						\
+	to->kind = (new_kind);						\
+	to->route = (new_route);					\
+	to->flags = (user_flags) | (new_flags);				\
+	to->id = 0;							\
+} while (0)
+#endif
 
 #endif /* _KERNEL_DMA_PHYS_FASTPATH_H */

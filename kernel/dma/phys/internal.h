@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Shared by the files of the core. Calls go one way: sg_array -> sg -> map,
- * sg_unmap, pool; map -> explain; map, sg, range -> peer. Instrumentation
- * (debug, fault, trace) is called through the hooks at the end.
+ * Shared by the files of the core. Calls go one way: sg_array -> sg ->
+ * sg_link -> sg_run -> map -> explain; sg_run -> pool; sg_link -> sg_unmap ->
+ * unmap; map, unmap, range -> peer. Instrumentation (debug, fault, trace) is
+ * called through the hooks at the end.
  */
 #ifndef _KERNEL_DMA_PHYS_INTERNAL_H
 #define _KERNEL_DMA_PHYS_INTERNAL_H
@@ -30,15 +31,16 @@ struct seq_file;
 /* Lists only: one dma_map_phys() covers all ranges, at @addr. */
 #define DMA_PHYS_ONE		BIT(5)
 
+/* They are factors here, and DMA_PHYS_SKIP_CPU_SYNC is the only user's flag. */
 static_assert(DMA_PHYS_CPU == 0 && DMA_PHYS_MMIO == 1);
+static_assert(DMA_PHYS_SKIP_CPU_SYNC == 1);
 
 /* The attributes that the kernel was given, and is given again at unmap. */
 static inline unsigned long dma_phys_attrs(u8 kind, u8 flags)
 {
-	unsigned long attrs = DMA_ATTR_NO_WARN | kind * DMA_ATTR_MMIO;
+	unsigned long attrs = DMA_ATTR_NO_WARN | kind * DMA_ATTR_MMIO |
+		(flags & DMA_PHYS_SKIP_CPU_SYNC) * DMA_ATTR_SKIP_CPU_SYNC;
 
-	if (flags & DMA_PHYS_SKIP_CPU_SYNC)
-		attrs |= DMA_ATTR_SKIP_CPU_SYNC;
 	if (flags & DMA_PHYS_COHERENT)
 		attrs |= DMA_ATTR_REQUIRE_COHERENT;
 	return attrs;
@@ -63,7 +65,7 @@ int dma_phys_map_range(struct dma_phys_map *map, phys_addr_t phys, bool raw,
 		       const struct dma_phys_p2p_path *path);
 /* map.c: what @dev maps through now: its IOMMU domain or its legacy ops. */
 const void *dma_phys_target(struct device *dev);
-/* map.c: report, once, an unmap that was refused as @dev has changed. */
+/* unmap.c: report, once, an unmap that was refused as @dev has changed. */
 void dma_phys_report_stale(struct device *dev);
 
 /* A group of slots of which one bounce buffer is made. */
@@ -123,6 +125,21 @@ struct dma_phys_records {
 	struct dma_phys_record record[] __counted_by(max);
 };
 
+/* sg.c: trace a list that was mapped, or not. */
+void dma_phys_sg_trace_map(const struct dma_phys_sg *sg, int err);
+/* sg_run.c: a handle for @len bytes of a list. */
+struct dma_phys_map dma_phys_sg_part(const struct dma_phys_sg *sg, u8 kind,
+				     size_t len);
+/* sg_run.c: take the next run, unless a part of one is left: 0 or -errno. */
+int dma_phys_sg_take_run(struct dma_phys_sg *sg,
+			 struct dma_phys_sg_iter *iter);
+/* sg_run.c: map the next run, or a part of it, as iter->rest. */
+int dma_phys_sg_map_run(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
+/* sg_link.c: can all runs be linked at one IOVA? */
+bool dma_phys_sg_links(const struct dma_phys_sg *sg,
+		       const struct dma_phys_sg_iter *iter);
+/* sg_link.c: link all runs; if there is no IOVA for all, map the first one. */
+int dma_phys_sg_link(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
 /* sg_unmap.c: unmap the first @linked bytes of a list that is linked. */
 void dma_phys_sg_unmap_linked(struct dma_phys_sg *sg, size_t linked);
 /* sg_unmap.c: unmap; false if the device has changed: nothing is touched. */

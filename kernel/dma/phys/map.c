@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * One range: map, sync, unmap.
+ * One range: map.
  *
  * The kernel's own entry points do the mapping. The handle remembers device,
  * address, size, direction and attributes, and what the device mapped through,
@@ -35,12 +35,6 @@ const void *dma_phys_target(struct device *dev)
 	if (use_dma_iommu(dev))
 		return iommu_get_domain_for_dev(dev) ?: ERR_PTR(-ENODEV);
 	return get_dma_ops(dev);
-}
-
-void dma_phys_report_stale(struct device *dev)
-{
-	dev_err_once(dev, "dma-phys: driver %s unmaps what was mapped through another IOMMU domain or other DMA ops: not unmapped\n",
-		     dev_driver_string(dev));
 }
 
 static dma_addr_t dma_phys_ask(struct dma_phys_map *map, phys_addr_t phys)
@@ -197,19 +191,6 @@ static noinline int dma_phys_map_cpu_slow(struct device *dev,
 	return dma_phys_map_slow(dev, &range, dir, flags, map, caller);
 }
 
-/* The kernel has refused to map @map in a short way: the slow path says why. */
-static noinline int dma_phys_map_cpu_again(const struct cpu_phys *range,
-					   struct dma_phys_map *map,
-					   unsigned long caller)
-{
-	struct dma_phys_map tried = *map;
-
-	*map = (struct dma_phys_map){};
-	return dma_phys_map_cpu_slow(tried.dev, range, tried.dir,
-				     tried.flags & DMA_PHYS_SKIP_CPU_SYNC, map,
-				     caller);
-}
-
 /* Out of line, so that the fast path needs no stack. */
 static noinline void dma_phys_trace_fast(const struct dma_phys_map *map)
 {
@@ -240,14 +221,33 @@ static noinline int dma_phys_map_cpu_iommu(struct device *dev,
 	/* What the handle holds needs no register. */
 	map->dev = dev;
 	map->size = len;
-	dma_phys_set_tail(map, dir, flags, DMA_PHYS_IOMMU, DMA_PHYS_COHERENT);
+	dma_phys_set_tail(map, dir, flags, DMA_PHYS_CPU, DMA_PHYS_IOMMU,
+			  DMA_PHYS_COHERENT);
 	map->target = iommu_get_domain_for_dev(dev);
 	map->addr = dma_map_phys(map->dev, range->addr, map->size, map->dir,
 				 DMA_ATTR_REQUIRE_COHERENT | DMA_ATTR_NO_WARN);
-	if (unlikely(map->addr == DMA_MAPPING_ERROR))
-		return dma_phys_map_cpu_again(range, map, caller);
+	if (unlikely(map->addr == DMA_MAPPING_ERROR)) {
+		struct dma_phys_map tried = *map;
+
+		/* Try again with a bounce. */
+		*map = (struct dma_phys_map){};
+		return dma_phys_map_cpu_slow(tried.dev, range, tried.dir,
+					     tried.flags &
+					     DMA_PHYS_SKIP_CPU_SYNC,
+					     map, caller);
+	}
 	trace_dma_phys_map(map, range->addr, 0);
 	return 0;
+}
+
+static noinline int dma_phys_map_cpu_refused(struct dma_phys_map *map,
+					     phys_addr_t phys)
+{
+	int err = dma_phys_explain(map, phys);
+
+	trace_dma_phys_map(map, phys, err);
+	*map = (struct dma_phys_map){};
+	return err;
 }
 
 /* On the direct route, through a bounce buffer or not. */
@@ -257,19 +257,21 @@ static noinline int dma_phys_map_cpu_bounce(struct device *dev,
 					    u32 flags, struct dma_phys_map *map,
 					    unsigned long caller)
 {
+	phys_addr_t phys = range->addr;
+	size_t len = range->len;
+
 	if (unlikely(flags > DMA_PHYS_SKIP_CPU_SYNC) || unlikely(range->raw) ||
-	    !dma_phys_fast_bounce(dev, range->addr, range->len,
-				  (uintptr_t)map->dev))
+	    !dma_phys_fast_bounce(dev, phys, len, (uintptr_t)map->dev))
 		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
 					     caller);
 
 	map->dev = dev;
-	map->size = range->len;
-	dma_phys_set_tail(map, dir, flags, DMA_PHYS_BOUNCE, 0);
-	map->addr = dma_map_phys(dev, range->addr, range->len, dir,
+	map->size = len;
+	dma_phys_set_tail(map, dir, flags, DMA_PHYS_CPU, DMA_PHYS_BOUNCE, 0);
+	map->addr = dma_map_phys(dev, phys, len, dir,
 				 dma_phys_attrs(DMA_PHYS_CPU, flags));
 	if (unlikely(map->addr == DMA_MAPPING_ERROR))
-		return dma_phys_map_cpu_again(range, map, caller);
+		return dma_phys_map_cpu_refused(map, phys);
 	if (unlikely(map->addr == range->addr))
 		map->route = DMA_PHYS_DIRECT;
 	trace_dma_phys_map(map, range->addr, 0);
@@ -339,7 +341,8 @@ int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 	map->dev = dev;
 	map->addr = addr;
 	map->size = len;
-	dma_phys_set_tail(map, dir, flags, DMA_PHYS_DIRECT, DMA_PHYS_FAST);
+	dma_phys_set_tail(map, dir, flags, DMA_PHYS_CPU, DMA_PHYS_DIRECT,
+			  DMA_PHYS_FAST);
 	if (trace_dma_phys_map_enabled())
 		dma_phys_trace_fast(map);
 	return 0;
@@ -396,200 +399,3 @@ int dma_phys_map_mmio(struct device *dev, const struct mmio_phys *range,
 	return dma_phys_map_slow(dev, &both, dir, flags, map, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_map_mmio);
-
-/* ---- Sync ---- */
-
-/* The device still maps through what it mapped through then. */
-static bool dma_phys_fits(const struct dma_phys_map *map)
-{
-	const void *target;
-
-	if (likely(map->flags & DMA_PHYS_COHERENT))
-		target = iommu_get_domain_for_dev(map->dev);
-	else if (map->route != DMA_PHYS_BUS)
-		target = dma_phys_target(map->dev);
-	else
-		return true;
-	return target == map->target;
-}
-
-static void dma_phys_trace_sync(const struct dma_phys_map *map, size_t offset,
-				size_t len, bool for_cpu)
-{
-	struct dma_phys_map part;
-
-	if (!trace_dma_phys_sync_for_cpu_enabled() &&
-	    !trace_dma_phys_sync_for_device_enabled())
-		return;
-	part = *map;
-	part.addr += offset;
-	part.size = len;
-	if (for_cpu)
-		trace_dma_phys_sync_for_cpu(&part, 0, 0);
-	else
-		trace_dma_phys_sync_for_device(&part, 0, 0);
-}
-
-static int dma_phys_sync(struct dma_phys_map *map, size_t offset, size_t len,
-			 bool for_cpu)
-{
-	if (!map || !map->dev || !len ||
-	    !dma_phys_within(offset, len, map->size))
-		return -EINVAL;
-	dma_phys_trace_sync(map, offset, len, for_cpu);
-	if (map->kind == DMA_PHYS_MMIO || map->flags & DMA_PHYS_FAST)
-		return 0;
-	if (unlikely(!dma_phys_fits(map))) {
-		dma_phys_report_stale(map->dev);
-		return -EINVAL;
-	}
-
-	if (for_cpu)
-		dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
-					map->dir);
-	else
-		dma_sync_single_for_device(map->dev, map->addr + offset, len,
-					   map->dir);
-	return 0;
-}
-
-/**
- * dma_phys_sync_for_cpu() - transfer a part of a range to the CPU
- * @map: the handle
- * @offset: bytes from the start of the map
- * @len: length in bytes
- *
- * Afterwards the CPU reads what the device wrote. A no-op for device memory.
- *
- * Context: Any.
- * Return: 0, or -EINVAL if @map is empty or stale, @len is 0, or the part
- * exceeds the map.
- */
-int dma_phys_sync_for_cpu(struct dma_phys_map *map, size_t offset, size_t len)
-{
-	return dma_phys_sync(map, offset, len, true);
-}
-EXPORT_SYMBOL_GPL(dma_phys_sync_for_cpu);
-
-/**
- * dma_phys_sync_for_device() - transfer a part of a range to the device again
- * @map: the handle
- * @offset: bytes from the start of the map
- * @len: length in bytes
- *
- * Afterwards the device reads what the CPU wrote, and the CPU must not access
- * the part. A no-op for device memory.
- *
- * Context: Any.
- * Return: 0, or -EINVAL if @map is empty or stale, @len is 0, or the part
- * exceeds the map.
- */
-int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
-			     size_t len)
-{
-	return dma_phys_sync(map, offset, len, false);
-}
-EXPORT_SYMBOL_GPL(dma_phys_sync_for_device);
-
-/* ---- Unmap ---- */
-
-/* False if the device has changed: then nothing is touched. */
-static bool dma_phys_ask_unmap(struct dma_phys_map *map)
-{
-	if (map->flags & DMA_PHYS_FAST)
-		return true;
-	if (unlikely(!dma_phys_fits(map))) {
-		dma_phys_report_stale(map->dev);
-		return false;
-	}
-
-	if (map->route != DMA_PHYS_BUS)
-		dma_unmap_phys(map->dev, map->addr, map->size, map->dir,
-			       dma_phys_attrs(map->kind, map->flags));
-	if (map->peer)
-		dma_phys_peer_put(map->peer);
-	return true;
-}
-
-static noinline void dma_phys_unmap_slow(struct dma_phys_map *map,
-					 unsigned long caller)
-{
-	bool unmapped;
-
-	if (!map->dev)
-		return;
-	if (dma_phys_debug_unmap(map->id, caller)) {
-		unmapped = dma_phys_ask_unmap(map);
-		trace_dma_phys_unmap(map, 0, unmapped ? 0 : -ENODEV);
-		dma_phys_debug_unmapped(map->id, unmapped);
-	}
-	*map = (struct dma_phys_map){};
-}
-
-/* What dma_map_phys() has mapped, with nothing to report and no peer to put. */
-static noinline void dma_phys_unmap_ask(struct dma_phys_map *map,
-					unsigned long caller)
-{
-	unsigned long attrs = DMA_ATTR_REQUIRE_COHERENT | DMA_ATTR_NO_WARN;
-
-	if (unlikely(map->id) || trace_dma_phys_unmap_enabled() ||
-	    (!(map->flags & DMA_PHYS_COHERENT) &&
-	     (unlikely(!map->dev) || unlikely(map->peer))) ||
-	    unlikely(!dma_phys_fits(map)))
-		return dma_phys_unmap_slow(map, caller);
-
-	if (!(map->flags & DMA_PHYS_COHERENT))
-		attrs = dma_phys_attrs(map->kind, map->flags);
-	dma_unmap_phys(map->dev, map->addr, map->size, map->dir, attrs);
-	*map = (struct dma_phys_map){};
-}
-
-/**
- * dma_phys_unmap() - unmap a range
- * @map: the handle; empty afterwards
- *
- * The device has finished with the range. The CPU owns it afterwards. A no-op
- * for an empty handle and for NULL. A handle must not be copied: it stands for
- * one map and is unmapped once. If the IOMMU domain or the DMA ops of the device
- * have changed since it was mapped, nothing is touched, and this is reported
- * once.
- *
- * Context: Any.
- */
-void dma_phys_unmap(struct dma_phys_map *map)
-{
-	if (unlikely(!map))
-		return;
-
-	if (likely(map->flags & DMA_PHYS_FAST) &&
-	    !trace_dma_phys_unmap_enabled()) {
-		/* It has stored nothing in @target and @peer. */
-		map->dev = NULL;
-		map->addr = 0;
-		map->size = 0;
-		dma_phys_set_tail(map, 0, 0, DMA_PHYS_NONE, 0);
-	} else {
-		dma_phys_unmap_ask(map, _RET_IP_);
-	}
-}
-EXPORT_SYMBOL_GPL(dma_phys_unmap);
-
-/**
- * dma_phys_unmap_nosync() - unmap a range that the CPU owns already
- * @map: the handle; empty afterwards
- *
- * Like dma_phys_unmap(), but the data is not transferred to the CPU: for memory
- * that the CPU has owned since the last dma_phys_sync_for_cpu(), or that was
- * never given to the device. What the CPU has written stays.
- *
- * Context: Any.
- */
-void dma_phys_unmap_nosync(struct dma_phys_map *map)
-{
-	if (unlikely(!map) || unlikely(!map->dev))
-		return;
-
-	map->flags |= DMA_PHYS_SKIP_CPU_SYNC;
-	dma_phys_unmap_slow(map, _RET_IP_);
-}
-EXPORT_SYMBOL_GPL(dma_phys_unmap_nosync);

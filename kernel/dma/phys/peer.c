@@ -235,7 +235,9 @@ static int peer_add(struct pci_dev *owner, int bar,
 	if (err >= 0)
 		return 0;
 
-	devm_remove_action_nowarn(&owner->dev, peer_remove, peer);
+	/* If devres is being released, peer_remove() frees the peer. */
+	if (devm_remove_action_nowarn(&owner->dev, peer_remove, peer))
+		return err;
 err_ref:
 	percpu_ref_exit(&peer->ref);
 err_free:

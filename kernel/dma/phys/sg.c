@@ -18,316 +18,24 @@
 #include "fastpath.h"
 #include "internal.h"
 
+#define DMA_PHYS_BOTH_KINDS	(BIT(DMA_PHYS_CPU) | BIT(DMA_PHYS_MMIO))
+
 static_assert(!IS_ENABLED(CONFIG_64BIT) || sizeof(struct dma_phys_sg) == 64);
 
-/* A handle for @len bytes of the list. */
-static struct dma_phys_map dma_phys_sg_part(const struct dma_phys_sg *sg,
-					    u8 kind, size_t len)
+noinline void dma_phys_sg_trace_map(const struct dma_phys_sg *sg, int err)
 {
-	return (struct dma_phys_map){
-		.dev = sg->dev,
-		.size = len,
-		.dir = sg->dir,
-		.kind = kind,
-		.flags = sg->flags & DMA_PHYS_SKIP_CPU_SYNC,
-	};
+	struct dma_phys_map map = dma_phys_sg_handle(sg);
+
+	trace_dma_phys_sg_map(&map, 0, err);
 }
-
-/* ---- Map: run by run ---- */
-
-/* dma-debug expects that all is unmapped. */
-static bool dma_phys_sg_needs_record(const struct dma_phys_map *map)
-{
-	switch (map->route) {
-	case DMA_PHYS_BUS:
-		return false;
-	case DMA_PHYS_DIRECT:
-		return IS_ENABLED(CONFIG_DMA_API_DEBUG) ||
-		       (map->kind == DMA_PHYS_CPU &&
-			!dev_is_dma_coherent(map->dev));
-	default:
-		return true;
-	}
-}
-
-/* Remember how to unmap @map, which starts at @offset of the list. */
-static int dma_phys_sg_record(struct dma_phys_sg *sg,
-			      const struct dma_phys_sg_iter *iter,
-			      const struct dma_phys_map *map, size_t offset)
-{
-	if (map->size == sg->size) {
-		sg->addr = map->addr;
-		sg->kind = map->kind;
-		sg->flags |= DMA_PHYS_ONE | (map->flags & DMA_PHYS_COHERENT);
-		return 0;
-	}
-
-	if (!sg->records)
-		sg->records = dma_phys_records_alloc(sg->dev, sg->pool,
-						     iter->source->count,
-						     sg->size);
-	if (!sg->records)
-		return -ENOMEM;
-	/* More ranges than the source, or the pool, was made for. */
-	if (sg->records->count == sg->records->max)
-		return -EINVAL;
-	sg->records->record[sg->records->count++] = (struct dma_phys_record){
-		.addr = map->addr,
-		.size = map->size,
-		.offset = offset,
-		.kind = map->kind,
-		.route = map->route,
-		.flags = map->flags,
-	};
-	return 0;
-}
-
-/*
- * Map the start of a run: as much as one dma_map_phys() takes. What exceeds a
- * bounce buffer takes several.
- */
-static int dma_phys_sg_map_part(struct dma_phys_sg *sg,
-				struct dma_phys_sg_iter *iter,
-				struct dma_phys_map *map)
-{
-	const struct dma_phys_range *run = &iter->run;
-	struct dma_phys_limits bounce;
-	int err;
-
-	err = dma_phys_map_range(map, run->addr, run->raw,
-				 run->kind == DMA_PHYS_MMIO ? iter->path :
-							      NULL);
-	if (likely(err != -E2BIG) || run->kind == DMA_PHYS_MMIO)
-		return err;
-
-	bounce = dma_phys_bounce_limits(sg->dev);
-	if (!bounce.max)
-		return err;
-	map->size = dma_phys_split(&bounce, run->addr, run->len);
-	if (map->size == run->len)
-		return err;
-	return dma_phys_map_range(map, run->addr, run->raw, NULL);
-}
-
-/* The list bounces more than there are bounce buffers. */
-static bool dma_phys_sg_exceeds_pool(const struct dma_phys_sg *sg, size_t more)
-{
-	u64 bytes = more;
-
-	for (size_t i = 0; sg->records && i < sg->records->count; i++)
-		if (sg->records->record[i].route == DMA_PHYS_BOUNCE)
-			bytes += sg->records->record[i].size;
-	return bytes > dma_phys_bounce_total(sg->dev);
-}
-
-static int dma_phys_sg_map_slow(struct dma_phys_sg *sg,
-				struct dma_phys_sg_iter *iter)
-{
-	struct dma_phys_map map = dma_phys_sg_part(sg, iter->run.kind,
-						   iter->run.len);
-	int err;
-
-	if (sg->flags & DMA_PHYS_FAST) {
-		sg->flags &= ~DMA_PHYS_FAST;
-		sg->target = dma_phys_target(sg->dev);
-	}
-	err = dma_phys_sg_map_part(sg, iter, &map);
-	if (sg->route != DMA_PHYS_BOUNCE && map.kind == sg->kind)
-		sg->route = map.route;
-	if (err == -EAGAIN && map.route == DMA_PHYS_BOUNCE &&
-	    dma_phys_sg_exceeds_pool(sg, map.size))
-		return -E2BIG;
-	if (err)
-		return err;
-
-	if (dma_phys_sg_needs_record(&map))
-		err = dma_phys_sg_record(sg, iter, &map, iter->mapped);
-	if (err) {
-		map.flags |= DMA_PHYS_SKIP_CPU_SYNC;
-		dma_unmap_phys(map.dev, map.addr, map.size, map.dir,
-			       dma_phys_attrs(map.kind, map.flags));
-		return err;
-	}
-	iter->rest = (struct dma_phys_segment){ map.addr, map.size };
-	return 0;
-}
-
-/* Take the next run, unless a part of one is left. The source kept its promise. */
-static noinline int dma_phys_sg_take_run(struct dma_phys_sg *sg,
-				struct dma_phys_sg_iter *iter)
-{
-	const struct dma_phys_source *source = iter->source;
-	struct dma_phys_range *run = &iter->run;
-	size_t left = sg->size - iter->mapped;
-
-	if (!run->len && !dma_phys_next_run(run, &iter->ahead, left,
-					    source->next, iter->source))
-		return -EINVAL;
-	if (!dma_phys_range_ok(run->addr, run->len) || run->len > left ||
-	    !(source->kinds & BIT(run->kind)) ||
-	    run->peer != (run->kind == DMA_PHYS_MMIO ? source->peer : 0))
-		return -EINVAL;
-	if (!iter->mapped)
-		iter->phys = run->addr;
-	if (dma_phys_debug_on())
-		dma_phys_debug_range(sg->dev, run, sg->dir, iter->caller);
-	return 0;
-}
-
-/* Map the next run, or a part of it, as iter->rest. */
-static int dma_phys_sg_map_run(struct dma_phys_sg *sg,
-			       struct dma_phys_sg_iter *iter)
-{
-	struct dma_phys_range *run = &iter->run;
-	int err;
-
-	err = dma_phys_sg_take_run(sg, iter);
-	if (err)
-		return err;
-
-	if (run->kind == DMA_PHYS_CPU &&
-	    run->addr + (run->len - 1) < iter->fast_end) {
-		if (sg->route == DMA_PHYS_NONE)
-			sg->route = DMA_PHYS_DIRECT;
-		iter->rest = (struct dma_phys_segment){ run->addr, run->len };
-	} else {
-		err = dma_phys_sg_map_slow(sg, iter);
-		if (err)
-			return err;
-	}
-
-	iter->mapped += iter->rest.len;
-	run->addr += iter->rest.len;
-	run->len -= iter->rest.len;
-	return 0;
-}
-
-/* ---- Map: all runs at one IOVA ---- */
-
-/*
- * A single range of a trusted device is mapped as one: that is cheaper. On a
- * device that is not coherent, unmap treats all of an IOVA alike. A bounce buffer
- * for the start of a list must keep its offset in the granule. dma-debug does not
- * know linked ranges, and must not see them synced.
- */
-static bool dma_phys_sg_links(const struct dma_phys_sg *sg,
-			      const struct dma_phys_sg_iter *iter)
-{
-	const struct dma_phys_source *source = iter->source;
-	struct device *dev = sg->dev;
-	bool coherent = dev_is_dma_coherent(dev);
-	bool bounces = dma_phys_untrusted(dev);
-	u64 mask;
-
-	if (!use_dma_iommu(dev) ||
-	    (iter->path && iter->path->route == DMA_PHYS_BUS))
-		return false;
-	if (source->count == 1 && !bounces)
-		return false;
-	if (!coherent && hweight8(source->kinds) > 1)
-		return false;
-	if (IS_ENABLED(CONFIG_DMA_API_DEBUG) && (!coherent || bounces))
-		return false;
-
-	mask = dma_get_merge_boundary(dev);
-	bounces |= dma_kmalloc_needs_bounce(dev, iter->run.len, sg->dir);
-	if (bounces && iter->run.addr & mask & ~dma_get_min_align_mask(dev))
-		return false;
-	return !(source->gaps & mask);
-}
-
-static int dma_phys_sg_link_run(struct dma_phys_sg *sg,
-				const struct dma_phys_range *run,
-				struct dma_iova_state *state, size_t linked)
-{
-	u64 mask = dma_get_merge_boundary(sg->dev);
-	struct dma_phys_map map = dma_phys_sg_part(sg, run->kind, run->len);
-	int err;
-
-	/* The source understated its gaps. */
-	if (linked && (run->addr | (state->addr + linked)) & mask)
-		return -EINVAL;
-	err = dma_phys_precheck_link(&map, run->addr, run->raw);
-	if (err)
-		return err;
-
-	err = dma_phys_fail() ? -ENOMEM :
-	      dma_iova_link(sg->dev, state, run->addr, linked, run->len,
-			    sg->dir, dma_phys_attrs(run->kind, sg->flags));
-	switch (err) {
-	case 0:
-		return 0;
-	case -ERANGE:
-	case -EINVAL:
-		return -ERANGE;		/* the IOMMU cannot output the address */
-	default:
-		return dma_phys_explain_link(&map, run->addr);
-	}
-}
-
-static int dma_phys_sg_link_runs(struct dma_phys_sg *sg,
-				 struct dma_phys_sg_iter *iter,
-				 struct dma_iova_state *state)
-{
-	int err = 0;
-
-	while (!err) {
-		err = dma_phys_sg_link_run(sg, &iter->run, state,
-					   iter->mapped);
-		if (err)
-			break;
-		iter->mapped += iter->run.len;
-		iter->run.len = 0;
-		if (iter->mapped == sg->size)
-			break;
-		err = dma_phys_sg_take_run(sg, iter);
-	}
-	if (!err && (dma_phys_fail() ||
-		     dma_iova_sync(sg->dev, state, 0, sg->size)))
-		err = -ENOMEM;
-	return err;
-}
-
-static int dma_phys_sg_link(struct dma_phys_sg *sg,
-			    struct dma_phys_sg_iter *iter)
-{
-	struct device *dev = sg->dev;
-	struct dma_iova_state state;
-	int err;
-
-	sg->flags &= ~DMA_PHYS_FAST;
-	sg->route = DMA_PHYS_IOMMU;
-	if (dma_phys_fail())
-		return -ENOMEM;
-	/* The IOVA space may be fragmented: each run has an IOVA of its own. */
-	if (!dma_iova_try_alloc(dev, &state, iter->run.addr, sg->size))
-		return dma_phys_sg_map_run(sg, iter);
-
-	err = dma_phys_sg_link_runs(sg, iter, &state);
-	sg->addr = state.addr;
-	if (state.__size & DMA_IOVA_USE_SWIOTLB)
-		sg->flags |= DMA_PHYS_LINK_BOUNCED;
-	if (err) {
-		sg->flags |= DMA_PHYS_SKIP_CPU_SYNC;
-		dma_phys_sg_unmap_linked(sg, iter->mapped);
-		return err;
-	}
-	sg->flags |= DMA_PHYS_LINKED;
-	iter->rest = (struct dma_phys_segment){ sg->addr, sg->size };
-	return 0;
-}
-
-/* ---- Iterator ---- */
 
 /* All is mapped, or mapping failed: report it. A failed list is empty. */
 static noinline int dma_phys_sg_finish(struct dma_phys_sg *sg,
-			      const struct dma_phys_sg_iter *iter, int err)
+				       const struct dma_phys_sg_iter *iter,
+				       int err)
 {
-	if (trace_dma_phys_sg_map_enabled()) {
-		struct dma_phys_map map = dma_phys_sg_handle(sg);
-
-		trace_dma_phys_sg_map(&map, 0, err);
-	}
+	if (trace_dma_phys_sg_map_enabled())
+		dma_phys_sg_trace_map(sg, err);
 	if (dma_phys_debug_on()) {
 		sg->flags &= ~DMA_PHYS_FAST;
 		dma_phys_debug_sg(sg, iter->phys, err, iter->caller);
@@ -359,7 +67,7 @@ static int dma_phys_sg_get_path(struct dma_phys_sg *sg,
 	struct dma_phys_peer *peer;
 	int err;
 
-	if (!iter->source->peer)
+	if (!iter->source->peer || sg->peer)
 		return 0;
 	peer = dma_phys_peer_get(iter->source->peer);
 	if (IS_ERR(peer))
@@ -380,9 +88,12 @@ static noinline int dma_phys_sg_start(struct dma_phys_sg *sg,
 {
 	int err;
 
+	if (iter->source->kinds == BIT(DMA_PHYS_MMIO))
+		sg->kind = DMA_PHYS_MMIO;
 	sg->target = dma_phys_target(sg->dev);
 	err = dma_phys_sg_get_path(sg, iter) ?: dma_phys_sg_take_run(sg, iter);
 	if (!err && use_dma_iommu(sg->dev) &&
+	    !(iter->path && iter->path->route == DMA_PHYS_BUS) &&
 	    sg->size > dma_phys_iova_space(sg->dev)) {
 		sg->route = DMA_PHYS_IOMMU;
 		err = -E2BIG;
@@ -407,26 +118,50 @@ static noinline int dma_phys_sg_next(struct dma_phys_sg *sg,
 	return err ?: dma_phys_sg_emit(iter);
 }
 
+/* The fast path maps device memory at its address on the bus. */
+static noinline bool dma_phys_sg_is_bus(struct dma_phys_sg *sg,
+					struct dma_phys_sg_iter *iter)
+{
+	/* The slow path finds the reason again. */
+	if (iter->source->kinds != BIT(DMA_PHYS_MMIO) ||
+	    dma_phys_sg_get_path(sg, iter) || !iter->path ||
+	    iter->path->route != DMA_PHYS_BUS)
+		return false;
+
+	iter->fast_end = dma_phys_fast_end(sg->dev);
+	iter->fast_offset = iter->path->bus_offset;
+	iter->fast_peer = iter->source->peer;
+	iter->fast_kind = DMA_PHYS_MMIO;
+	dma_phys_set_tail(sg, sg->dir, sg->flags, DMA_PHYS_MMIO, DMA_PHYS_BUS,
+			  DMA_PHYS_FAST);
+	return true;
+}
+
 /*
- * The next run by the direct fast path. If that cannot map it, false, and the run
- * is left to the slow path.
+ * The next run by the fast path. If that cannot map it, false, and the run is
+ * left to the slow path.
  */
 static __always_inline bool dma_phys_sg_fast(struct dma_phys_sg *sg,
 					     struct dma_phys_sg_iter *iter)
 {
 	struct dma_phys_range *run = &iter->run;
 	size_t left = sg->size - iter->mapped;
-	u64 last;
+	u64 addr, last;
 
 	if (unlikely(run->len) ||
 	    unlikely(!dma_phys_next_run(run, &iter->ahead, left,
-					iter->source->next, iter->source)) ||
-	    unlikely(!dma_phys_last(run->addr, run->len, &last)) ||
+					iter->source->next, iter->source)))
+		return false;
+	addr = run->addr + iter->fast_offset;
+	if (unlikely(!dma_phys_last(addr, run->len, &last)) ||
+	    (unlikely(iter->fast_offset) &&
+	     !dma_phys_range_ok(run->addr, run->len)) ||
 	    unlikely(last >= iter->fast_end) || unlikely(run->len > left) ||
-	    unlikely(run->kind != DMA_PHYS_CPU) || unlikely(run->peer))
+	    unlikely(run->kind != iter->fast_kind) ||
+	    unlikely(run->peer != iter->fast_peer))
 		return false;
 
-	iter->rest = (struct dma_phys_segment){ run->addr, run->len };
+	iter->rest = (struct dma_phys_segment){ addr, run->len };
 	iter->mapped += run->len;
 	run->len = 0;
 	return !trace_dma_phys_sg_map_enabled() || iter->mapped != sg->size ||
@@ -468,7 +203,8 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 	if (unlikely(!source) || unlikely(!iter) || unlikely(!sg) ||
 	    unlikely(sg->dev) || unlikely(!source->next) ||
 	    unlikely(!source->size) || unlikely(!source->count) ||
-	    unlikely(!source->kinds) || dma_phys_check(dev, dir, flags))
+	    unlikely((u8)(source->kinds - 1) >= DMA_PHYS_BOTH_KINDS) ||
+	    dma_phys_check(dev, dir, flags))
 		return -EINVAL;
 
 	limits = dma_phys_sg_limits(dev);
@@ -478,24 +214,28 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 	iter->run.len = 0;
 	iter->ahead.len = 0;
 	iter->mapped = 0;
+	iter->phys = 0;
 	iter->fast_end = 0;
 	iter->caller = source->caller ?: _RET_IP_;
 	sg->dev = dev;
 	sg->size = source->size;
-	if (dma_phys_fast_use(dev, dir) && !use_dma_iommu(dev) &&
+	dma_phys_set_tail(sg, dir, flags, DMA_PHYS_CPU, DMA_PHYS_NONE, 0);
+	if (unlikely(!dma_phys_fast_use(dev, dir)))
+		return dma_phys_sg_start(sg, iter);
+
+	if (likely(source->kinds == BIT(DMA_PHYS_CPU)) && !use_dma_iommu(dev) &&
 	    dma_phys_fast_device(dev) && likely(!dma_phys_fast_offset(dev))) {
 		iter->fast_end = dma_phys_fast_end(dev);
-		dma_phys_set_tail(sg, dir, flags, DMA_PHYS_DIRECT,
+		iter->fast_offset = 0;
+		iter->fast_peer = 0;
+		iter->fast_kind = DMA_PHYS_CPU;
+		dma_phys_set_tail(sg, dir, flags, DMA_PHYS_CPU, DMA_PHYS_DIRECT,
 				  DMA_PHYS_FAST);
-		if (likely(source->kinds == BIT(DMA_PHYS_CPU)) &&
-		    likely(dma_phys_sg_fast(sg, iter)))
-			return dma_phys_sg_emit(iter);
-	} else {
-		dma_phys_set_tail(sg, dir, flags, DMA_PHYS_NONE, 0);
+	} else if (!dma_phys_sg_is_bus(sg, iter)) {
+		return dma_phys_sg_start(sg, iter);
 	}
-	if (source->kinds == BIT(DMA_PHYS_MMIO))
-		sg->kind = DMA_PHYS_MMIO;
-	return dma_phys_sg_start(sg, iter);
+	return likely(dma_phys_sg_fast(sg, iter)) ? dma_phys_sg_emit(iter) :
+						    dma_phys_sg_start(sg, iter);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sg_map_start);
 

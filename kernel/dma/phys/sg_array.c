@@ -240,12 +240,10 @@ int dma_phys_sg_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 
 	sg->dev = dev;
 	sg->size = list.size;
-	dma_phys_set_tail(sg, dir, flags, DMA_PHYS_DIRECT, DMA_PHYS_FAST);
-	if (trace_dma_phys_sg_map_enabled()) {
-		struct dma_phys_map map = dma_phys_sg_handle(sg);
-
-		trace_dma_phys_sg_map(&map, 0, 0);
-	}
+	dma_phys_set_tail(sg, dir, flags, DMA_PHYS_CPU, DMA_PHYS_DIRECT,
+			  DMA_PHYS_FAST);
+	if (trace_dma_phys_sg_map_enabled())
+		dma_phys_sg_trace_map(sg, 0);
 	return list.at - segments;
 slow:
 	return dma_phys_sg_map_array(dev, DMA_PHYS_ARRAY_CPU, ranges, count,
@@ -253,6 +251,39 @@ slow:
 				     _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sg_map_cpu);
+
+/*
+ * Device memory of one peer, at its addresses on the bus: the end of the segments.
+ * NULL if it is reached in another way, or if anything is wrong: the slow path
+ * says what.
+ */
+static struct dma_phys_segment *
+dma_phys_array_bus(struct dma_phys_sg *sg, const struct mmio_phys *ranges,
+		   size_t count, struct dma_phys_segment *segments,
+		   size_t max_segments)
+{
+	struct dma_phys_limits limits = dma_phys_sg_limits(sg->dev);
+	struct dma_phys_segment *at = segments;
+	struct dma_phys_p2p_path path;
+	u64 addr, last;
+
+	if (dma_phys_peer_path(sg->peer, sg->dev, &path) ||
+	    path.route != DMA_PHYS_BUS)
+		return NULL;
+	for (size_t i = 0; at && i < count; i++) {
+		addr = ranges[i].addr + path.bus_offset;
+		if (ranges[i].peer != ranges->peer ||
+		    !dma_phys_range_ok(ranges[i].addr, ranges[i].len) ||
+		    !dma_phys_last(addr, ranges[i].len, &last) ||
+		    last >= dma_phys_fast_end(sg->dev) ||
+		    __builtin_add_overflow(sg->size, ranges[i].len, &sg->size))
+			return NULL;
+		at = dma_phys_segment_split(segments, at,
+					    segments + max_segments, &limits,
+					    addr, ranges[i].len);
+	}
+	return at;
+}
 
 /**
  * dma_phys_sg_map_mmio() - map many ranges of device memory for a device
@@ -276,6 +307,29 @@ int dma_phys_sg_map_mmio(struct device *dev, const struct mmio_phys *ranges,
 			 struct dma_phys_segment *segments, size_t max_segments,
 			 struct dma_phys_sg *sg)
 {
+	struct dma_phys_segment *end;
+
+	if (!ranges || !count || count > INT_MAX || !segments || !sg ||
+	    sg->dev || !dma_phys_fast_use(dev, dir) ||
+	    flags > DMA_PHYS_SKIP_CPU_SYNC || !ranges->peer)
+		goto slow;
+
+	sg->peer = dma_phys_peer_get(ranges->peer);
+	if (IS_ERR(sg->peer))
+		goto slow_empty;
+	sg->dev = dev;
+	dma_phys_set_tail(sg, dir, flags, DMA_PHYS_MMIO, DMA_PHYS_BUS,
+			  DMA_PHYS_FAST);
+	end = dma_phys_array_bus(sg, ranges, count, segments, max_segments);
+	if (end) {
+		if (trace_dma_phys_sg_map_enabled())
+			dma_phys_sg_trace_map(sg, 0);
+		return end - segments;
+	}
+	dma_phys_peer_put(sg->peer);
+slow_empty:
+	dma_phys_sg_clear(sg);
+slow:
 	return dma_phys_sg_map_array(dev, DMA_PHYS_ARRAY_MMIO, ranges, count,
 				     dir, flags, segments, max_segments, sg,
 				     _RET_IP_);

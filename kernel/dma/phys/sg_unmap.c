@@ -108,11 +108,14 @@ void dma_phys_sg_unmap(struct dma_phys_sg *sg)
 	if (unlikely(!sg))
 		return;
 
-	if (likely(sg->flags & DMA_PHYS_FAST) && likely(!sg->peer) &&
+	if (likely(sg->flags & DMA_PHYS_FAST) &&
 	    !trace_dma_phys_sg_unmap_enabled()) {
+		if (unlikely(sg->peer))
+			dma_phys_peer_put(sg->peer);
+		sg->peer = NULL;
 		sg->dev = NULL;
 		sg->size = 0;
-		dma_phys_set_tail(sg, 0, 0, DMA_PHYS_NONE, 0);
+		dma_phys_set_tail(sg, 0, 0, DMA_PHYS_CPU, DMA_PHYS_NONE, 0);
 	} else {
 		dma_phys_sg_unmap_slow(sg, _RET_IP_);
 	}
