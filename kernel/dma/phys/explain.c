@@ -142,8 +142,8 @@ static u64 dma_phys_reach(struct device *dev)
 }
 
 /* Both ends of the range are translated by the same offset. */
-static bool dma_phys_one_window(struct device *dev, phys_addr_t phys,
-				size_t size)
+static noinline bool dma_phys_one_window(struct device *dev, phys_addr_t phys,
+					 size_t size)
 {
 	return likely(!dev->dma_range_map) ||
 	       translate_phys_to_dma(dev, phys + size - 1) -
@@ -154,7 +154,8 @@ static bool dma_phys_one_window(struct device *dev, phys_addr_t phys,
  * dma_capable() without what it needs of symbols that modules do not have, and
  * without its wrap-around. With memory encryption the kernel may still say no.
  */
-static bool dma_phys_reaches(struct device *dev, phys_addr_t phys, size_t size)
+static noinline bool dma_phys_reaches(struct device *dev, phys_addr_t phys,
+				      size_t size)
 {
 	dma_addr_t addr = phys_to_dma_unencrypted(dev, phys);
 	dma_addr_t last = addr + size - 1;

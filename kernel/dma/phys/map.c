@@ -118,6 +118,20 @@ int dma_phys_map_range(struct dma_phys_map *map, phys_addr_t phys, bool raw,
 
 /* ---- Map ---- */
 
+/* Out of line, so that the fast path needs no stack. */
+static noinline void __dma_phys_trace_map(const struct dma_phys_map *map,
+					  phys_addr_t phys, int err)
+{
+	trace_dma_phys_map(map, phys, err);
+}
+
+static __always_inline void dma_phys_trace_map(const struct dma_phys_map *map,
+					       phys_addr_t phys, int err)
+{
+	if (trace_dma_phys_map_enabled())
+		__dma_phys_trace_map(map, phys, err);
+}
+
 static int dma_phys_map_peer(struct dma_phys_map *map, phys_addr_t phys,
 			     u32 id)
 {
@@ -166,7 +180,7 @@ static int dma_phys_map_slow(struct device *dev,
 		err = dma_phys_map_range(map, range->addr, range->raw, NULL);
 	if (dma_phys_debug_on())
 		dma_phys_debug_map(map, range->addr, err, caller);
-	trace_dma_phys_map(map, range->addr, err);
+	dma_phys_trace_map(map, range->addr, err);
 	if (err)
 		*map = (struct dma_phys_map){};
 	return err;
@@ -189,12 +203,6 @@ static noinline int dma_phys_map_cpu_slow(struct device *dev,
 		.raw = cpu->raw,
 	};
 	return dma_phys_map_slow(dev, &range, dir, flags, map, caller);
-}
-
-/* Out of line, so that the fast path needs no stack. */
-static noinline void dma_phys_trace_fast(const struct dma_phys_map *map)
-{
-	trace_dma_phys_map(map, map->addr, 0);
 }
 
 /*
@@ -236,7 +244,7 @@ static noinline int dma_phys_map_cpu_iommu(struct device *dev,
 					     DMA_PHYS_SKIP_CPU_SYNC,
 					     map, caller);
 	}
-	trace_dma_phys_map(map, range->addr, 0);
+	dma_phys_trace_map(map, range->addr, 0);
 	return 0;
 }
 
@@ -245,7 +253,7 @@ static noinline int dma_phys_map_cpu_refused(struct dma_phys_map *map,
 {
 	int err = dma_phys_explain(map, phys);
 
-	trace_dma_phys_map(map, phys, err);
+	dma_phys_trace_map(map, phys, err);
 	*map = (struct dma_phys_map){};
 	return err;
 }
@@ -272,9 +280,9 @@ static noinline int dma_phys_map_cpu_bounce(struct device *dev,
 				 dma_phys_attrs(DMA_PHYS_CPU, flags));
 	if (unlikely(map->addr == DMA_MAPPING_ERROR))
 		return dma_phys_map_cpu_refused(map, phys);
-	if (unlikely(map->addr == range->addr))
+	if (unlikely(map->addr == phys))
 		map->route = DMA_PHYS_DIRECT;
-	trace_dma_phys_map(map, range->addr, 0);
+	dma_phys_trace_map(map, phys, 0);
 	return 0;
 }
 
@@ -343,11 +351,45 @@ int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 	map->size = len;
 	dma_phys_set_tail(map, dir, flags, DMA_PHYS_CPU, DMA_PHYS_DIRECT,
 			  DMA_PHYS_FAST);
-	if (trace_dma_phys_map_enabled())
-		dma_phys_trace_fast(map);
+	dma_phys_trace_map(map, addr, 0);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(dma_phys_map_cpu);
+
+/*
+ * Device memory of a peer, at its address on the bus. False if it is reached in
+ * another way, or if anything is wrong: the slow path says what.
+ */
+static bool dma_phys_map_mmio_bus(struct device *dev,
+				  const struct mmio_phys *range,
+				  enum dma_data_direction dir, u32 flags,
+				  struct dma_phys_map *map)
+{
+	struct dma_phys_p2p_path path;
+
+	if (!range->peer || !dma_phys_fast_use(dev, dir) || !map || map->dev ||
+	    flags > DMA_PHYS_SKIP_CPU_SYNC ||
+	    !dma_phys_range_ok(range->addr, range->len))
+		return false;
+
+	map->peer = dma_phys_peer_get(range->peer);
+	if (IS_ERR(map->peer)) {
+		map->peer = NULL;
+		return false;
+	}
+	map->dev = dev;
+	map->size = range->len;
+	dma_phys_set_tail(map, dir, flags, DMA_PHYS_MMIO, DMA_PHYS_BUS, 0);
+	if (!dma_phys_peer_path(map->peer, dev, &path) &&
+	    path.route == DMA_PHYS_BUS &&
+	    !dma_phys_map_bus(map, range->addr, &path)) {
+		dma_phys_trace_map(map, range->addr, 0);
+		return true;
+	}
+	dma_phys_peer_put(map->peer);
+	*map = (struct dma_phys_map){};
+	return false;
+}
 
 /**
  * dma_phys_map_mmio() - map device memory for a device
@@ -390,6 +432,8 @@ int dma_phys_map_mmio(struct device *dev, const struct mmio_phys *range,
 
 	if (!range)
 		return -EINVAL;
+	if (dma_phys_map_mmio_bus(dev, range, dir, flags, map))
+		return 0;
 	both = (struct dma_phys_range){
 		.addr = range->addr,
 		.len = range->len,

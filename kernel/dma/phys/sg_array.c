@@ -263,26 +263,29 @@ dma_phys_array_bus(struct dma_phys_sg *sg, const struct mmio_phys *ranges,
 		   size_t max_segments)
 {
 	struct dma_phys_limits limits = dma_phys_sg_limits(sg->dev);
-	struct dma_phys_segment *at = segments;
+	struct dma_phys_segments list = {
+		.segments = segments,
+		.at = segments,
+		.stop = segments + max_segments,
+		.limits = &limits,
+		.no_split = dma_phys_no_split(&limits),
+		.end = dma_phys_fast_end(sg->dev),
+		.next = (u64)-1,
+	};
 	struct dma_phys_p2p_path path;
-	u64 addr, last;
 
 	if (dma_phys_peer_path(sg->peer, sg->dev, &path) ||
 	    path.route != DMA_PHYS_BUS)
 		return NULL;
-	for (size_t i = 0; at && i < count; i++) {
-		addr = ranges[i].addr + path.bus_offset;
+	for (size_t i = 0; i < count; i++)
 		if (ranges[i].peer != ranges->peer ||
 		    !dma_phys_range_ok(ranges[i].addr, ranges[i].len) ||
-		    !dma_phys_last(addr, ranges[i].len, &last) ||
-		    last >= dma_phys_fast_end(sg->dev) ||
-		    __builtin_add_overflow(sg->size, ranges[i].len, &sg->size))
+		    !dma_phys_segment_add(&list,
+					  ranges[i].addr + path.bus_offset,
+					  ranges[i].len))
 			return NULL;
-		at = dma_phys_segment_split(segments, at,
-					    segments + max_segments, &limits,
-					    addr, ranges[i].len);
-	}
-	return at;
+	sg->size = list.size;
+	return list.at;
 }
 
 /**

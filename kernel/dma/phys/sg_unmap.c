@@ -16,7 +16,7 @@
 
 /* ---- Unmap ---- */
 
-void dma_phys_sg_unmap_linked(struct dma_phys_sg *sg, size_t linked)
+noinline void dma_phys_sg_unmap_linked(struct dma_phys_sg *sg, size_t linked)
 {
 	struct dma_iova_state state = {
 		.addr = sg->addr,

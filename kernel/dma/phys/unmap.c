@@ -27,11 +27,9 @@ static bool dma_phys_fits(const struct dma_phys_map *map)
 
 	if (likely(map->flags & DMA_PHYS_COHERENT && use_dma_iommu(map->dev)))
 		target = iommu_get_domain_for_dev(map->dev);
-	else if (map->route != DMA_PHYS_BUS)
-		target = dma_phys_target(map->dev);
 	else
-		return true;
-	return target == map->target;
+		target = dma_phys_target(map->dev);
+	return target == map->target || map->route == DMA_PHYS_BUS;
 }
 
 static int dma_phys_sync(struct dma_phys_map *map, size_t offset, size_t len,
@@ -135,6 +133,12 @@ static noinline void dma_phys_unmap_ask(struct dma_phys_map *map,
 {
 	unsigned long attrs = DMA_ATTR_REQUIRE_COHERENT | DMA_ATTR_NO_WARN;
 
+	if (map->route == DMA_PHYS_BUS && !map->id &&
+	    !trace_dma_phys_unmap_enabled()) {
+		dma_phys_peer_put(map->peer);
+		*map = (struct dma_phys_map){};
+		return;
+	}
 	if (unlikely(map->id) || trace_dma_phys_unmap_enabled() ||
 	    (!(map->flags & DMA_PHYS_COHERENT) &&
 	     (unlikely(!map->dev) || unlikely(map->peer))) ||
