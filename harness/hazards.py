@@ -103,7 +103,7 @@ CASES = [
     Case("h21", "two ranges of MMIO, as dma_buf_phys_vec_to_sgt() maps them",
          "intel-strict"),
     Case("h22", "4 GiB in a scatterlist", "direct"),
-    Case("h23", "provider of the ROM, as of a BAR", "p2p-bus"),
+    Case("h23", "provider of the ROM, taken for that of a BAR", "p2p-bus"),
     Case("h24", "range that leaves its BAR", "p2p-bus"),
     Case("h25", "the peer's driver is unbound while a map is held", "p2p-bus"),
     Case("h26", "the device's driver is unbound while a map is held",

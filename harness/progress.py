@@ -26,7 +26,7 @@ class _Screen:
         # The end of the program's output that is not a whole line yet, and
         # whether a line of ours has ended it on the screen.
         self._partial = ""
-        self._is_cut = False
+        self._is_interrupted = False
         # How to remove the changing line; empty if none is shown.
         self._erase = ""
 
@@ -40,19 +40,19 @@ class _Screen:
         """Print text of the program."""
         with self._lock:
             output = text
-            if self._is_cut:
+            if self._is_interrupted:
                 # The line is on the screen already if this ends it.
                 output = text[1:] if text.startswith("\n") \
                     else self._partial + text
-            self._is_cut = False
+            self._is_interrupted = False
             self._partial = (self._partial + text).rpartition("\n")[2]
             self._print(output)
 
     def line(self, text):
         """Print a line of progress that stays."""
         with self._lock:
-            start = "\n" if self._partial and not self._is_cut else ""
-            self._is_cut = bool(self._partial)
+            start = "\n" if self._partial and not self._is_interrupted else ""
+            self._is_interrupted = bool(self._partial)
             self._print(f"{start}{text}\n")
 
     def show(self, step, text):
@@ -74,7 +74,7 @@ class _Screen:
         if self._steps:
             width = os.get_terminal_size(self._fd).columns - 1
             line = "; ".join(self._steps.values())[:width]
-            if self._partial and not self._is_cut:
+            if self._partial and not self._is_interrupted:
                 # Make a line below the cursor, and come back after using it.
                 output += f"\033D\033[A\0337\r\n\033[K{line}\0338"
                 self._erase = "\0337\r\n\033[K\0338"

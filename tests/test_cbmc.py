@@ -23,8 +23,8 @@ CHECKS = ["--no-standard-checks", "--bounds-check", "--pointer-check",
           "--unwinding-assertions"]
 
 # The maximum number of iterations of a program's loops, plus one.
-UNWIND = {"append": 7, "merge": 5, "merge_large": 5, "most_segments": 6,
-          "most_segments_long": 17, "split_all": 7,
+UNWIND = {"append": 7, "merge": 5, "merge_large": 5, "max_segments": 6,
+          "max_segments_long": 17, "split_all": 7,
           "add": 5, "bounce_parts": 6}
 
 # (program, text of segment.h, its replacement)
@@ -60,13 +60,13 @@ MUTANTS = [
     ("append", "\t\taddr = segments[*count].addr;\n", ""),
     ("append", "(*count)--;", ""),
     ("append", "addr += n;", "addr += 1;"),
-    ("most_segments_long", "limits->max - limits->align :",
+    ("max_segments_long", "limits->max - limits->align :",
      "limits->max :"),
-    ("most_segments", "dma_phys_sum(ranges, ranges)", "ranges"),
-    ("most_segments", "if (limits->boundary != (u64)-1)",
+    ("max_segments", "dma_phys_sum(ranges, ranges)", "ranges"),
+    ("max_segments", "if (limits->boundary != (u64)-1)",
      "if (limits->boundary == 0)"),
-    ("most_segments_large", "b > (u64)-1 - a", "b > (u64)-1"),
-    ("most_segments_large", "if (limits->boundary != (u64)-1)", ""),
+    ("max_segments_large", "b > (u64)-1 - a", "b > (u64)-1"),
+    ("max_segments_large", "if (limits->boundary != (u64)-1)", ""),
     ("no_split", "(limits->max) >> 1;", "(limits->max);"),
     ("no_split", "block < limits->boundary ?", "block > limits->boundary ?"),
     ("add", "likely(addr != list->next &&", "likely("),

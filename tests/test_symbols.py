@@ -5,6 +5,7 @@ So it maps, flushes, bounces and writes page tables only through the kernel's
 entry points for drivers, and can be built as a module.
 """
 
+import graphlib
 import pathlib
 import re
 import subprocess
@@ -77,5 +78,29 @@ def test_core_needs_exported_symbols_only(kernel, flavour):
 
 
 def test_exceptions_are_needed(kernel):
+    """By the files that are named, and by no other."""
     needed = external(kernel("base"))
-    assert set(EXCEPTIONS) <= set(needed)
+    assert {name: ", ".join(f"{file}.c" for file in sorted(needed.get(name, ())))
+            for name in EXCEPTIONS} == EXCEPTIONS
+
+
+@pytest.mark.parametrize("flavour", ["base", "debug"])
+def test_core_does_not_do_the_kernels_work(kernel, flavour):
+    """No page table, bounce slot or cache line, though a module could."""
+    work = re.compile(r"^_*(iommu_(map|unmap|iova_to_phys|sync_map)|swiotlb_\w+|"
+                      r"clflush\w*|arch_sync_dma\w*|dma_direct\w*|kmap\w*|"
+                      r"memcpy\w*|memremap)$")
+    # Instrumentation formats text, and copies structures of its own.
+    found = {name: files for name, files in external(kernel(flavour)).items()
+             if work.match(name)}
+    assert found == {}
+
+
+def test_calls_are_not_circular(kernel):
+    found = objects(kernel("base"))
+    owner = {name: path.stem for path in found
+             for name in symbols(path, "--defined-only")}
+    calls = {path.stem: {owner[name] for name in symbols(path, "--undefined-only")
+                         if name in owner} for path in found}
+    assert len(calls["sg"]) > 2
+    list(graphlib.TopologicalSorter(calls).static_order())

@@ -10,9 +10,10 @@
  *	...				the device accesses map.addr
  *	dma_phys_unmap(&map);
  *
- * Every entry point is a function with external linkage that returns 0 (or a
- * count) or a negative errno. Documentation/core-api/dma-phys.rst lists the
- * errors. Peers are in dma-phys-peer.h, block requests in blk-mq-dma-phys.h.
+ * Every entry point is a function with external linkage. Those that make a
+ * range, map or sync return 0, a count or a negative errno.
+ * Documentation/core-api/dma-phys.rst lists the errors. Peers are in
+ * dma-phys-peer.h, block requests in blk-mq-dma-phys.h.
  */
 #ifndef _LINUX_DMA_PHYS_H
 #define _LINUX_DMA_PHYS_H
@@ -87,9 +88,9 @@ enum dma_phys_route {
 
 /*
  * The only flag: map and unmap do not transfer ownership between CPU and
- * device. The caller calls dma_phys_sync_for_device() before the device reads
- * and dma_phys_sync_for_cpu() before the CPU reads. Data in a bounce buffer that
- * is not synced is lost.
+ * device. The caller calls dma_phys_sync_for_device() before the device
+ * accesses the memory, and dma_phys_sync_for_cpu() before the CPU reads. Data
+ * in a bounce buffer that is not synced is lost.
  */
 #define DMA_PHYS_SKIP_CPU_SYNC	BIT(0)
 
@@ -139,7 +140,7 @@ struct dma_phys_range {
 };
 
 /**
- * struct dma_phys_segment - a contiguous run of DMA addresses
+ * struct dma_phys_segment - contiguous DMA addresses
  * @addr: DMA address of the first byte
  * @len: length in bytes
  */
@@ -153,7 +154,7 @@ struct dma_phys_segment {
  * @dev: the device, NULL if nothing is mapped
  * @pool: for unmap records, see dma_phys_pool_create(); NULL: kmalloc(GFP_ATOMIC)
  * @size: length of all ranges in bytes
- * @addr: for the core: DMA address if a single unmap covers all ranges
+ * @addr: for the core: DMA address if a single unmap covers all ranges, else 0
  * @records: for the core: unmap records, if the route needs them
  * @target: for the core: as in struct dma_phys_map
  * @peer: for the core: the peer that the list holds
@@ -249,10 +250,10 @@ struct dma_phys_source {
  * @rest: mapped bytes that are not yet part of a segment
  * @mapped: bytes mapped so far
  * @phys: physical address of the first byte
- * @fast_end: the fast path maps what ends below this DMA address
- * @fast_offset: DMA address minus physical address there
- * @fast_peer: and if it belongs to this peer
- * @fast_kind: and is of this kind
+ * @fast_end: the fast path maps runs that end below this DMA address; 0: none
+ * @fast_offset: DMA address minus physical address of such a run
+ * @fast_peer: peer of such a run, 0 if it belongs to no peer
+ * @fast_kind: enum dma_phys_kind of such a run
  * @caller: address that debugging reports
  *
  * Needed while mapping only.
@@ -287,7 +288,7 @@ int mmio_phys_from_bar(struct pci_dev *owner, int bar, u64 offset, size_t len,
 int mmio_phys_from_resource(const struct resource *res, u64 offset, size_t len,
 			    struct mmio_phys *range);
 
-/* One range (map.c) */
+/* One range (map.c, unmap.c) */
 int dma_phys_map_cpu(struct device *dev, const struct cpu_phys *range,
 		     enum dma_data_direction dir, u32 flags,
 		     struct dma_phys_map *map);
@@ -300,7 +301,7 @@ int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
 void dma_phys_unmap(struct dma_phys_map *map);
 void dma_phys_unmap_nosync(struct dma_phys_map *map);
 
-/* Many ranges: arrays (sg_array.c) */
+/* Many ranges: arrays (sg_array.c), sync and unmap (sg_unmap.c) */
 size_t dma_phys_sg_max_segments(struct device *dev, size_t count, size_t size);
 int dma_phys_sg_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 			size_t count, enum dma_data_direction dir, u32 flags,
@@ -321,7 +322,7 @@ int dma_phys_sg_sync_for_device(struct dma_phys_sg *sg, size_t offset,
 void dma_phys_sg_unmap(struct dma_phys_sg *sg);
 void dma_phys_sg_unmap_nosync(struct dma_phys_sg *sg);
 
-/* Many ranges: iterator (sg.c), and memory for unmap records (pool.c) */
+/* Many ranges: iterator (sg.c, sg_array.c), memory for records (pool.c) */
 int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 			  enum dma_data_direction dir, u32 flags,
 			  struct dma_phys_sg *sg,

@@ -30,6 +30,6 @@ int main(void)
 		addr += part;
 		left -= part;
 	}
-	prove(count <= dma_phys_most_segments(&limits,
-			dma_phys_most_segments(&bounce, 1, size), size));
+	prove(count <= dma_phys_max_segments(&limits,
+			dma_phys_max_segments(&bounce, 1, size), size));
 }

@@ -107,7 +107,7 @@ struct dma_phys_limits dma_phys_bounce_limits(struct device *dev)
 		.align = dma_get_min_align_mask(dev),
 	};
 	u64 align = limits.align ? roundup(limits.align, IO_TLB_SIZE) : 0;
-	u64 most = BOUNCE_GROUP, granule = 0;
+	u64 max = BOUNCE_GROUP, granule = 0;
 
 	if (!mem || limits.align & ~limits.boundary)
 		return limits;
@@ -115,11 +115,11 @@ struct dma_phys_limits dma_phys_bounce_limits(struct device *dev)
 		granule = dma_get_merge_boundary(dev) + 1;
 #ifdef CONFIG_SWIOTLB
 	if (!dma_phys_pool_grows(mem))
-		most = min(most, (u64)mem->defpool.area_nslabs << IO_TLB_SHIFT);
+		max = min(max, (u64)mem->defpool.area_nslabs << IO_TLB_SHIFT);
 #endif
 	/* What is lost to alignment, at any address. */
-	if (align + granule < most)
-		limits.max = most - align - granule;
+	if (align + granule < max)
+		limits.max = max - align - granule;
 	return limits;
 }
 
@@ -327,7 +327,8 @@ static int dma_phys_precheck_iommu(const struct dma_phys_map *map,
 	err = dma_phys_precheck_link(map, phys, raw);
 	if (err)
 		return err;
-	if (map->size > dma_phys_iova_limit(dev))
+	if (ALIGN((phys & mask) + map->size, mask + 1) >
+	    dma_phys_iova_limit(dev))
 		return -E2BIG;
 	if (map->kind == DMA_PHYS_MMIO ||
 	    !dma_phys_iommu_bounces(map, phys, mask))

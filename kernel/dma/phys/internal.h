@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Shared by the files of the core. Calls go one way: sg_array -> sg ->
- * sg_link -> sg_run -> map -> explain; sg_run -> pool; sg_link -> sg_unmap ->
- * unmap; map, unmap, range -> peer. Instrumentation (debug, fault, trace) is
- * called through the hooks at the end.
+ * Shared by the files of the core. Each calls only those after it: sg_array, sg,
+ * sg_link, sg_run, sg_unmap, pool, unmap, map, range, peer, explain. Instrumentation
+ * (debug, fault, trace) is called through the hooks at the end.
  */
 #ifndef _KERNEL_DMA_PHYS_INTERNAL_H
 #define _KERNEL_DMA_PHYS_INTERNAL_H

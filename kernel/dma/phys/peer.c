@@ -326,8 +326,9 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_unregister);
  * @timeout_ms: how long to wait for the last unmap, in milliseconds; less than
  *	100 is taken as 100
  *
- * Revokes the attached clients, and waits for the last unmap. After -ETIMEDOUT
- * the peer is suspended too. A second call waits again.
+ * Until dma_phys_peer_resume(), maps of the BAR and dma_phys_peer_attach()
+ * return -EAGAIN. Revokes the attached clients, and waits for the last unmap.
+ * After -ETIMEDOUT the peer is suspended too. A second call waits again.
  *
  * Context: Process, may sleep: for the callbacks and an RCU grace period, then
  * for at most @timeout_ms. The caller holds no lock that a callback takes.
@@ -401,8 +402,8 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_resume);
  * the peer that @client stands for, or causes them to be unmapped soon. It
  * takes the lock under which the driver maps, and no device lock. It may run
  * before this function returns. @client must not move until
- * dma_phys_peer_detach() has returned. After a callback, it is detached and may
- * be attached again.
+ * dma_phys_peer_detach() has returned. After its callback, @client is detached
+ * and may be attached again.
  *
  * Context: Any.
  * Return:
@@ -441,9 +442,10 @@ EXPORT_SYMBOL_GPL(dma_phys_peer_attach);
  * @client: as given to dma_phys_peer_attach()
  *
  * After this the callback does not run on any CPU and will not run, and @client
- * may be freed. If the callback itself calls this, @client may be freed after
- * the callback has returned. Does nothing if @client is NULL, not attached, or
- * already revoked.
+ * may be freed. A call from the callback does not wait: the core still uses
+ * @client when the callback returns, so it may be freed only after another call
+ * from elsewhere. Does nothing if @client is NULL, not attached, or already
+ * revoked.
  *
  * Context: Process, may sleep for as long as the callback runs. The caller holds
  * no lock that the callback takes.

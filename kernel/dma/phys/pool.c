@@ -29,7 +29,7 @@ noinline size_t dma_phys_max_records(struct device *dev, size_t count,
 	u64 max = count;
 
 	if (bounce.max)
-		max = dma_phys_most_segments(&bounce, count, bounced);
+		max = dma_phys_max_segments(&bounce, count, bounced);
 	return min_t(u64, max, SIZE_MAX);
 }
 

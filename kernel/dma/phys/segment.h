@@ -63,16 +63,16 @@ static inline u64 dma_phys_split(const struct dma_phys_limits *limits,
  * split into: for each range one that ends with it and one that begins with it,
  * beside those that are full and those that end at a boundary.
  */
-static inline u64 dma_phys_most_segments(const struct dma_phys_limits *limits,
-					 u64 ranges, u64 size)
+static inline u64 dma_phys_max_segments(const struct dma_phys_limits *limits,
+					u64 ranges, u64 size)
 {
 	u64 full = limits->align < limits->max ? limits->max - limits->align :
 						 limits->max;
-	u64 most = size / full;
+	u64 max = size / full;
 
 	if (limits->boundary != (u64)-1)
-		most = dma_phys_sum(most, size / (limits->boundary + 1));
-	return dma_phys_sum(most, dma_phys_sum(ranges, ranges));
+		max = dma_phys_sum(max, size / (limits->boundary + 1));
+	return dma_phys_sum(max, dma_phys_sum(ranges, ranges));
 }
 
 /* Constraints that obey both. @a must be valid; @b may be {}. */

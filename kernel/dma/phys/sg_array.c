@@ -185,7 +185,7 @@ size_t dma_phys_sg_max_segments(struct device *dev, size_t count, size_t size)
 
 	limits = dma_phys_sg_limits(dev);
 	parts = dma_phys_max_records(dev, count, size);
-	return min_t(u64, dma_phys_most_segments(&limits, parts, size),
+	return min_t(u64, dma_phys_max_segments(&limits, parts, size),
 		     SIZE_MAX);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sg_max_segments);

@@ -7,6 +7,8 @@
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
+#include <linux/iommu-dma.h>
+#include <linux/swiotlb.h>
 
 #include "internal.h"
 
@@ -85,11 +87,13 @@ static int dma_phys_sg_map_part(struct dma_phys_sg *sg,
 	err = dma_phys_map_range(map, run->addr, run->raw,
 				 run->kind == DMA_PHYS_MMIO ? iter->path :
 							      NULL);
-	if (likely(err != -E2BIG) || run->kind == DMA_PHYS_MMIO)
+	if (likely(err != -E2BIG) || run->kind == DMA_PHYS_MMIO ||
+	    map->route == DMA_PHYS_OPS)
 		return err;
 
 	bounce = dma_phys_bounce_limits(sg->dev);
-	if (!bounce.max)
+	/* All parts bounce at a time. */
+	if (!bounce.max || run->len > dma_phys_bounce_total(sg->dev))
 		return err;
 	map->size = dma_phys_split(&bounce, run->addr, run->len);
 	if (map->size == run->len)
@@ -100,11 +104,12 @@ static int dma_phys_sg_map_part(struct dma_phys_sg *sg,
 /* The list bounces more than there are bounce buffers. */
 static bool dma_phys_sg_exceeds_pool(const struct dma_phys_sg *sg, size_t more)
 {
-	u64 bytes = more;
+	u64 bytes = round_up(more, IO_TLB_SIZE);
 
 	for (size_t i = 0; sg->records && i < sg->records->count; i++)
 		if (sg->records->record[i].route == DMA_PHYS_BOUNCE)
-			bytes += sg->records->record[i].size;
+			bytes += round_up(sg->records->record[i].size,
+					  IO_TLB_SIZE);
 	return bytes > dma_phys_bounce_total(sg->dev);
 }
 
@@ -148,9 +153,12 @@ noinline int dma_phys_sg_take_run(struct dma_phys_sg *sg,
 	struct dma_phys_range *run = &iter->run;
 	size_t left = sg->size - iter->mapped;
 	bool is_new = !run->len;
+	/* A range lies in one window of the bus, or is one that ops map. */
+	bool merge = use_dma_iommu(sg->dev) ||
+		     (!sg->dev->dma_range_map && !get_dma_ops(sg->dev));
 
-	if (is_new && !dma_phys_next_run(run, &iter->ahead, left, source->next,
-					 iter->source))
+	if (is_new && !dma_phys_next_run(run, &iter->ahead, merge ? left : 0,
+					 source->next, iter->source))
 		return -EINVAL;
 	if (!dma_phys_range_ok(run->addr, run->len) || run->len > left ||
 	    !(source->kinds & BIT(run->kind)) ||

@@ -3,6 +3,7 @@
  * The fuzzer changes the limits of its devices, and exhausts bounce buffers and
  * IOVA space.
  */
+#include <linux/delay.h>
 #include <linux/dma-direct.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -126,6 +127,9 @@ void fuzz_step_exhaust(struct fuzz *fuzz)
 	fuzz_configure(dev, DMA_BIT_MASK(dev->iommu ? 24 : 64), &FUZZ_LIMITS,
 		       !dev->iommu, false);
 	fuzz_exhaust(fuzz, dev, maps, list);
+	/* Until the flush queue has freed the IOVAs. */
+	if (dev->iommu)
+		msleep(50);
 	saved.limits.align = 0;
 	fuzz_configure(dev, saved.reach, &saved.limits, saved.forced,
 		       saved.untrusted);

@@ -8,7 +8,7 @@
 #include <linux/iommu-dma.h>
 #include <linux/string.h>
 
-#include "edu_kunit.h"
+#include "sg_kunit.h"
 
 /* DMA addresses are physical addresses plus this. */
 #define OPS_OFFSET	((dma_addr_t)1 << (sizeof(dma_addr_t) * 8 - 4))
@@ -197,6 +197,31 @@ static void ops_refuse_size(struct kunit *test)
 	edu_refuses(test, &range, DMA_TO_DEVICE, 0, -EIO);
 }
 
+/* Ranges that the ops can map are not merged to one that they cannot. */
+static void ops_map_each_range(struct kunit *test)
+{
+	u8 *buf = edu_pages(test, get_order(2 * OPS_MAX));
+	struct cpu_phys ranges[] = {
+		edu_range(test, buf, OPS_MAX),
+		edu_range(test, buf + OPS_MAX, OPS_MAX - 1),
+	};
+	struct dma_phys_test_list *list = dma_phys_test_list(test, 4);
+
+	ops_set(test, &ops_all);
+	list->count = dma_phys_test_list_map(list, ranges, 2, DMA_TO_DEVICE, 0);
+	KUNIT_EXPECT_EQ(test, list->count, 2);
+	KUNIT_EXPECT_EQ(test, list->sg.route, DMA_PHYS_OPS);
+	KUNIT_EXPECT_EQ(test, ops_calls.maps, 2);
+	dma_phys_sg_unmap(&list->sg);
+	KUNIT_EXPECT_EQ(test, ops_calls.unmaps, 2);
+
+	/* One of them fails: the other is unmapped. */
+	ranges[1].len += 2;
+	KUNIT_EXPECT_EQ(test, dma_phys_test_list_map(list, ranges, 2,
+						     DMA_TO_DEVICE, 0), -E2BIG);
+	KUNIT_EXPECT_EQ(test, ops_calls.unmaps, 3);
+}
+
 static void h35_ops_refuse_raw_range(struct kunit *test)
 {
 	struct cpu_phys range = edu_range(test, edu_pages(test, 0), PAGE_SIZE);
@@ -261,6 +286,7 @@ static struct kunit_case ops_cases[] = {
 	KUNIT_CASE(ops_get_attributes),
 	KUNIT_CASE(ops_refuse),
 	KUNIT_CASE(ops_refuse_size),
+	KUNIT_CASE(ops_map_each_range),
 	KUNIT_CASE(ops_may_be_missing),
 	KUNIT_CASE(h11_ops_changed),
 	KUNIT_CASE(h11_bounce_then_ops),

@@ -318,6 +318,9 @@ static int client_test_hold(struct client_test *c)
 		return client_test_count_map(c, err);
 
 	guard(mutex)(&c->held_lock);
+	/* Revoked already, and no longer attached. */
+	if (c->revoked)
+		return client_test_count_map(c, -EAGAIN);
 	err = dma_phys_map_mmio(&c->pdev->dev, &range, DMA_BIDIRECTIONAL, 0,
 				&c->held);
 	if (!client_test_count_map(c, err))

@@ -324,7 +324,6 @@ static void request_test_virt_boundary(struct kunit *test)
 
 	limits.max_segment_size = 0;
 	limits.virt_boundary_mask = SZ_4K - 1;
-	dma_set_min_align_mask(edu.dev, SZ_4K - 1);
 	dma_set_max_seg_size(edu.dev, 10000);
 	list = request_test_map_limited(test, limits);
 	last = list->count - 1;

@@ -13,7 +13,7 @@
 #include <linux/string.h>
 #include <linux/swiotlb.h>
 
-#include "edu_kunit.h"
+#include "sg_kunit.h"
 
 static void route_natural(struct kunit *test)
 {
@@ -139,6 +139,41 @@ static void direct_range_straddles_windows(struct kunit *test)
 	direct_windows(test, DMA_PHYS_CPU, virt_to_phys(edu_pages(test, 2)));
 	direct_windows(test, DMA_PHYS_MMIO,
 		       pci_resource_start(edu.pdev, EDU_BAR));
+}
+
+/* Adjacent ranges in different windows are not adjacent for the device. */
+static void direct_list_in_windows(struct kunit *test)
+{
+	struct dma_phys_test_list *list = dma_phys_test_list(test, 4);
+	phys_addr_t base = virt_to_phys(edu_pages(test, 1));
+	const struct bus_dma_region windows[] = {
+		{ base, SZ_16M, PAGE_SIZE },
+		{ base + PAGE_SIZE, SZ_64M, PAGE_SIZE },
+		{ }
+	};
+	struct cpu_phys ranges[2];
+
+	route_need_direct_device(test);
+	if (IS_ENABLED(CONFIG_ARCH_HAS_PHYS_TO_DMA))
+		kunit_skip(test, "this architecture has no windows");
+	edu_forbid_bounce();
+	edu_set_mask(DMA_BIT_MASK(64));
+	for (int i = 0; i < 2; i++)
+		ranges[i] = (struct cpu_phys){ base + i * PAGE_SIZE,
+					       PAGE_SIZE };
+
+	edu.dev->dma_range_map = windows;
+	list->count = dma_phys_test_list_map(list, ranges, 2, DMA_TO_DEVICE, 0);
+	KUNIT_EXPECT_EQ(test, list->count, 2);
+	KUNIT_EXPECT_EQ(test, list->segments[0].addr, SZ_16M);
+	KUNIT_EXPECT_EQ(test, list->segments[1].addr, SZ_64M);
+	dma_phys_sg_unmap(&list->sg);
+
+	ranges[0].len++;
+	KUNIT_EXPECT_EQ(test, dma_phys_test_list_map(list, ranges, 2,
+						     DMA_TO_DEVICE, 0),
+			-ERANGE);
+	edu.dev->dma_range_map = NULL;
 }
 
 /* ---- IOMMU ---- */
@@ -435,6 +470,7 @@ static struct kunit_case route_cases[] = {
 	KUNIT_CASE(route_natural),
 	KUNIT_CASE(direct_up_to_the_limit),
 	KUNIT_CASE(direct_range_straddles_windows),
+	KUNIT_CASE(direct_list_in_windows),
 	KUNIT_CASE(iova_used_up),
 	KUNIT_CASE(iommu_beyond_physical),
 	KUNIT_CASE(mmio_moves_bytes),

@@ -6,9 +6,12 @@
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/fault-inject.h>
+#include <linux/iommu-dma.h>
 #include <linux/random.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/swiotlb.h>
 
 #include "internal.h"
 #include "sg_kunit.h"
@@ -258,6 +261,126 @@ static void sg_unmap_test_one_reserve(struct kunit *test)
 		dma_phys_records_free(pool, second);
 	}
 	KUNIT_EXPECT_TRUE(test, found);
+}
+
+/* The device changes under a list. */
+
+/* An unmap touches nothing. @list is mapped as before. */
+static void sg_unmap_test_stale(struct kunit *test,
+				const struct dma_phys_test_list *list)
+{
+	const struct dma_phys_records *records = list->sg.records;
+	struct dma_phys_sg copy = list->sg;
+	long slots = edu_slots_used();
+
+	/* The unmap frees its records, and the record of debugging is @list's. */
+	if (records)
+		copy.records = kmemdup(records,
+				       struct_size(records, record,
+						   records->max), GFP_KERNEL);
+	copy.id = 0;
+	KUNIT_EXPECT_EQ(test, dma_phys_sg_sync_for_cpu(&copy, 0, 1), -EINVAL);
+	KUNIT_EXPECT_EQ(test, dma_phys_sg_sync_for_device(&copy, 0, 1),
+			-EINVAL);
+	dma_phys_sg_unmap(&copy);
+	KUNIT_EXPECT_TRUE(test, dma_phys_test_sg_is_empty(&copy));
+	KUNIT_EXPECT_EQ(test, edu_slots_used(), slots);
+	if (edu_stale_reports() >= 0)
+		KUNIT_EXPECT_EQ(test, edu_stale_reports(), 1);
+}
+
+/* A list with records, and one that a single unmap covers. */
+static void h11_list_bounce_then_iommu(struct kunit *test)
+{
+	struct dma_phys_test_list *list = dma_phys_test_list(test, 8);
+	u8 *buf = edu_pages(test, 3);
+	struct cpu_phys ranges[2];
+
+	edu_force_bounce(test);
+	for (size_t count = 1; count <= 2; count++) {
+		ranges[0] = edu_range(test, buf, PAGE_SIZE);
+		ranges[1] = edu_range(test, buf + 3 * PAGE_SIZE, PAGE_SIZE);
+		KUNIT_ASSERT_EQ(test, sg_unmap_test_map(list, ranges, count),
+				count);
+		dev_set_dma_iommu(edu.dev);
+		if (!use_dma_iommu(edu.dev))
+			kunit_skip(test, "built without CONFIG_IOMMU_DMA");
+		sg_unmap_test_stale(test, list);
+		dev_clear_dma_iommu(edu.dev);
+		dma_phys_sg_unmap(&list->sg);
+	}
+}
+
+/* A list that is linked at one IOVA, which stays mapped. */
+static void h11_list_iommu_then_direct(struct kunit *test)
+{
+	struct dma_phys_test_list *list = dma_phys_test_list(test, 8);
+	u8 *buf = edu_pages(test, 3);
+	struct cpu_phys ranges[] = {
+		edu_range(test, buf, PAGE_SIZE),
+		edu_range(test, buf + 3 * PAGE_SIZE, PAGE_SIZE),
+	};
+	dma_addr_t addr;
+
+	edu_need_iommu(test);
+	KUNIT_ASSERT_GT(test, sg_unmap_test_map(list, ranges, 2), 0);
+	addr = list->segments[0].addr;
+	dev_clear_dma_iommu(edu.dev);
+	sg_unmap_test_stale(test, list);
+	dev_set_dma_iommu(edu.dev);
+	KUNIT_EXPECT_EQ(test, edu_translate(addr), ranges[0].addr);
+	dma_phys_sg_unmap(&list->sg);
+	KUNIT_EXPECT_EQ(test, edu_translate(addr), 0);
+}
+
+/* Only the granule that an untrusted device would get too much of bounces. */
+static void sg_unmap_test_untrusted_tail(struct kunit *test)
+{
+	struct dma_phys_test_list *list = dma_phys_test_list(test, 8);
+	u8 *out = edu_pages(test, 0), *buf = edu_pages(test, 2);
+	u8 *tail = buf + 2 * PAGE_SIZE;
+	struct cpu_phys ranges[] = {
+		edu_range(test, buf, PAGE_SIZE),
+		edu_range(test, tail, 700),
+	};
+	size_t rest;
+
+	edu_need_iommu(test);
+	if (!is_swiotlb_active(edu.dev))
+		kunit_skip(test, "no bounce buffers on this boot");
+	edu.pdev->untrusted = true;
+	edu_load(test, out, EDU_BUF);
+	memset(buf, POISON, 4 * PAGE_SIZE);
+	list->count = dma_phys_test_list_map(list, ranges, 2, DMA_FROM_DEVICE,
+					     0);
+	KUNIT_ASSERT_GT(test, list->count, 0);
+	/* dma-debug does not know linked ranges. */
+	KUNIT_EXPECT_EQ(test, !!(list->sg.flags & DMA_PHYS_LINK_BOUNCED),
+			!IS_ENABLED(CONFIG_DMA_API_DEBUG));
+	edu_push(test, dma_phys_test_list_addr(list, PAGE_SIZE, &rest), 700);
+	KUNIT_EXPECT_EQ(test, dma_phys_sg_sync_for_cpu(&list->sg, PAGE_SIZE,
+						       100), 0);
+	KUNIT_EXPECT_MEMEQ(test, tail, out, 100);
+	dma_phys_sg_unmap(&list->sg);
+	KUNIT_EXPECT_MEMEQ(test, tail, out, 700);
+	KUNIT_EXPECT_TRUE(test, edu_untouched(tail + 700, PAGE_SIZE - 700));
+}
+
+/* More small ranges than there are slots: never all at a time. */
+static void sg_unmap_test_more_than_slots(struct kunit *test)
+{
+	enum { SLOTS = SZ_64K / IO_TLB_SIZE };
+	struct dma_phys_test_list *list = dma_phys_test_list(test, MAX_SEGMENTS);
+	u8 *buf = edu_pages(test, get_order(SLOTS * SZ_1K * 2));
+	struct cpu_phys ranges[SLOTS + 1];
+
+	for (int i = 0; i <= SLOTS; i++)
+		ranges[i] = edu_range(test, buf + i * SZ_1K, 512);
+	edu_set_pool(test, SZ_64K);
+	KUNIT_EXPECT_EQ(test, sg_unmap_test_map(list, ranges, SLOTS + 1),
+			-E2BIG);
+	KUNIT_EXPECT_GT(test, sg_unmap_test_map(list, ranges, 4), 0);
+	dma_phys_sg_unmap(&list->sg);
 }
 
 /* Ranges of one list that take different routes. */
@@ -762,6 +885,10 @@ static struct kunit_case sg_unmap_test_cases[] = {
 	KUNIT_CASE(sg_unmap_test_bad_pools),
 	KUNIT_CASE(sg_unmap_test_progress_without_memory),
 	KUNIT_CASE(sg_unmap_test_one_reserve),
+	KUNIT_CASE(h11_list_bounce_then_iommu),
+	KUNIT_CASE(h11_list_iommu_then_direct),
+	KUNIT_CASE(sg_unmap_test_untrusted_tail),
+	KUNIT_CASE(sg_unmap_test_more_than_slots),
 	KUNIT_CASE(sg_unmap_test_two_routes),
 	KUNIT_CASE(sg_unmap_test_capacity_4m_of_64k),
 	KUNIT_CASE(sg_unmap_test_capacity_64k_of_4k),

@@ -5,10 +5,10 @@
 int main(void)
 {
 	struct dma_phys_limits limits = any_limits();
-	u64 ranges = nondet_u64(), size = nondet_u64(), most;
+	u64 ranges = nondet_u64(), size = nondet_u64(), max;
 
-	most = dma_phys_most_segments(&limits, ranges, size);
-	prove(most >= ranges);
-	prove(ranges <= (u64)-1 / 2 ? most >= 2 * ranges : most == (u64)-1);
+	max = dma_phys_max_segments(&limits, ranges, size);
+	prove(max >= ranges);
+	prove(ranges <= (u64)-1 / 2 ? max >= 2 * ranges : max == (u64)-1);
 	prove(dma_phys_sum(ranges, size) >= size);
 }

@@ -21,5 +21,5 @@ int main(void)
 		prove(dma_phys_append(segments, &count, RANGES * MOST, &limits,
 				      addr, len));
 	}
-	prove(count <= dma_phys_most_segments(&limits, ranges, total));
+	prove(count <= dma_phys_max_segments(&limits, ranges, total));
 }

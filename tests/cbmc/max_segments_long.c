@@ -17,5 +17,5 @@ int main(void)
 		at += n;
 		left -= n;
 	}
-	prove(count <= dma_phys_most_segments(&limits, 1, len));
+	prove(count <= dma_phys_max_segments(&limits, 1, len));
 }
