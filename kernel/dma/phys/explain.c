@@ -18,7 +18,7 @@
 
 #include "internal.h"
 
-bool dma_phys_untrusted(struct device *dev)
+noinline bool dma_phys_untrusted(struct device *dev)
 {
 #ifdef CONFIG_PCI
 	return dev_is_pci(dev) && to_pci_dev(dev)->untrusted;

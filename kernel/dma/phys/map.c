@@ -69,8 +69,8 @@ static dma_addr_t dma_phys_ask_coherent(struct dma_phys_map *map,
 	return addr;
 }
 
-static int dma_phys_map_bus(struct dma_phys_map *map, phys_addr_t phys,
-			    const struct dma_phys_p2p_path *path)
+static noinline int dma_phys_map_bus(struct dma_phys_map *map, phys_addr_t phys,
+				     const struct dma_phys_p2p_path *path)
 {
 	dma_addr_t addr = phys + path->bus_offset;
 	dma_addr_t last = addr + map->size - 1;
