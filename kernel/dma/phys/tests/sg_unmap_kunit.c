@@ -366,23 +366,6 @@ static void sg_unmap_test_untrusted_tail(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, edu_untouched(tail + 700, PAGE_SIZE - 700));
 }
 
-/* More small ranges than there are slots: never all at a time. */
-static void sg_unmap_test_more_than_slots(struct kunit *test)
-{
-	enum { SLOTS = SZ_64K / IO_TLB_SIZE };
-	struct dma_phys_test_list *list = dma_phys_test_list(test, MAX_SEGMENTS);
-	u8 *buf = edu_pages(test, get_order(SLOTS * SZ_1K * 2));
-	struct cpu_phys ranges[SLOTS + 1];
-
-	for (int i = 0; i <= SLOTS; i++)
-		ranges[i] = edu_range(test, buf + i * SZ_1K, 512);
-	edu_set_pool(test, SZ_64K);
-	KUNIT_EXPECT_EQ(test, sg_unmap_test_map(list, ranges, SLOTS + 1),
-			-E2BIG);
-	KUNIT_EXPECT_GT(test, sg_unmap_test_map(list, ranges, 4), 0);
-	dma_phys_sg_unmap(&list->sg);
-}
-
 /* Ranges of one list that take different routes. */
 
 /*
@@ -888,7 +871,6 @@ static struct kunit_case sg_unmap_test_cases[] = {
 	KUNIT_CASE(h11_list_bounce_then_iommu),
 	KUNIT_CASE(h11_list_iommu_then_direct),
 	KUNIT_CASE(sg_unmap_test_untrusted_tail),
-	KUNIT_CASE(sg_unmap_test_more_than_slots),
 	KUNIT_CASE(sg_unmap_test_two_routes),
 	KUNIT_CASE(sg_unmap_test_capacity_4m_of_64k),
 	KUNIT_CASE(sg_unmap_test_capacity_64k_of_4k),
