@@ -136,6 +136,23 @@ static void fault_test_expect(struct kunit *test, int err, unsigned int min)
 			    err);
 }
 
+/*
+ * At least @min steps fail with @err. In a round, an allocation of something else
+ * may fail in place of a step: try again.
+ */
+static void fault_test_all(struct kunit *test,
+			   int (*map_unmap)(struct kunit *test),
+			   void (*verify)(struct kunit *test), int err,
+			   unsigned int min)
+{
+	int rounds = FAULT_TEST_MAX_ROUNDS;
+
+	do {
+		fault_test_each(test, map_unmap, verify);
+	} while (fault_test_failures(err) < min && --rounds);
+	fault_test_expect(test, err, min);
+}
+
 /* No step failed otherwise. An allocation may have a fallback, or be -ENOMEM. */
 static void fault_test_expect_no_other(struct kunit *test)
 {
@@ -362,19 +379,13 @@ static void map_cpu_steps(struct kunit *test)
 static void map_large_steps(struct kunit *test)
 {
 	unsigned int min = fail_nth ? 2 : 1;	/* map; page table */
-	int rounds = FAULT_TEST_MAX_ROUNDS;
-	int err;
 
 	edu_need_iommu(test);
-	err = fault_test_iommu_err();
 	fault_test.cpu[0] = edu_range(test,
 				      edu_pages(test, get_order(SZ_4M)) + SZ_4K,
 				      SZ_4M - SZ_4K);
-	do {
-		fault_test_each(test, fault_test_map_cpu,
-				fault_test_verify_cpu);
-	} while (fault_test_failures(err) < min && --rounds);
-	fault_test_expect(test, err, min);
+	fault_test_all(test, fault_test_map_cpu, fault_test_verify_cpu,
+		       fault_test_iommu_err(), min);
 	fault_test_expect_no_other(test);
 }
 
@@ -402,8 +413,8 @@ static void map_mmio_steps(struct kunit *test)
 	route = edu_mmio_route(fault_test.mmio[0].addr, EDU_BUF);
 	if (route < 0)
 		kunit_skip(test, "device memory cannot be mapped on this boot");
-	fault_test_each(test, fault_test_map_mmio, fault_test_verify_mmio);
-	fault_test_expect(test, route == DMA_PHYS_IOMMU ? -ENOMEM : -EIO, 1);
+	fault_test_all(test, fault_test_map_mmio, fault_test_verify_mmio,
+		       route == DMA_PHYS_IOMMU ? -ENOMEM : -EIO, 1);
 	fault_test_expect_no_other(test);
 }
 
@@ -414,8 +425,8 @@ static void sg_cpu_steps(struct kunit *test)
 
 	fault_test_cpu_ranges(test, 700);
 	route = edu_route(fault_test.cpu[0].addr, 700);
-	fault_test_each(test, fault_test_map_sg_cpu, fault_test_verify_sg_cpu);
-	fault_test_expect(test, fault_test_cpu_err(), FAULT_TEST_RANGES);
+	fault_test_all(test, fault_test_map_sg_cpu, fault_test_verify_sg_cpu,
+		       fault_test_cpu_err(), FAULT_TEST_RANGES);
 	fault_test_expect(test, -ENOMEM, route != DMA_PHYS_DIRECT);
 	fault_test_expect_no_other(test);
 }
@@ -565,20 +576,19 @@ static void ops_steps(struct kunit *test)
 	fault_test_ops_maps = 0;
 	set_dma_ops(edu.dev, &ops);
 	fault_test_cpu_ranges(test, 700);
-	fault_test_each(test, fault_test_map_cpu, fault_test_verify_cpu);
-	fault_test_expect(test, -EIO, 1);
+	fault_test_all(test, fault_test_map_cpu, fault_test_verify_cpu, -EIO,
+		       1);
 	fault_test_expect_no_other(test);
 
-	fault_test_each(test, fault_test_map_sg_cpu, fault_test_verify_sg_cpu);
-	fault_test_expect(test, -EIO, FAULT_TEST_RANGES);
+	fault_test_all(test, fault_test_map_sg_cpu, fault_test_verify_sg_cpu,
+		       -EIO, FAULT_TEST_RANGES);
 	fault_test_expect(test, -ENOMEM, 1);		/* records */
 	fault_test_expect_no_other(test);
 
 	if (edu.owner) {
 		fault_test_mmio_ranges(test, 0);
-		fault_test_each(test, fault_test_map_mmio,
-				fault_test_verify_mmio);
-		fault_test_expect(test, -EIO, 1);
+		fault_test_all(test, fault_test_map_mmio,
+			       fault_test_verify_mmio, -EIO, 1);
 		fault_test_expect_no_other(test);
 	}
 	KUNIT_EXPECT_EQ(test, fault_test_ops_maps, 0);
