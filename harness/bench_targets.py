@@ -156,9 +156,11 @@ def _compare(counts, machine, ratio):
     best_count, best = counts.best_raw(machine, ratio.shape)
     met = {}
     if ratio.max_ratio:
-        met["C"] = c <= ratio.max_ratio * raw
+        # As exact as the page shows them: a tick adds a fraction.
+        limit = round(ratio.max_ratio * raw, 1)
+        met["C"] = round(c, 1) <= limit
         if rust is not None and not ratio.c_only:
-            met["Rust"] = rust <= ratio.max_ratio * raw
+            met["Rust"] = round(rust, 1) <= limit
     empty = counts.row(machine, "C", ratio.raw, ratio.shape).empty
     return Comparison(machine, str(ratio), ratio.raw, raw, best, best_count, empty,
                       c, rust,
