@@ -48,10 +48,11 @@ def test_nothing_grew(kernel, booted, boot, baseline):
 
 @pytest.mark.parametrize("boot", micro.SHORT, ids=str)
 def test_ratios_to_the_raw_api(booted, boot):
-    """The targets of C, in one run with the raw API."""
-    found = targets.comparisons(booted(boot))
-    assert any("C" in each.met for each in found)
-    assert [each for each in found if not each.met.get("C", True)] == []
+    """The targets of C, in one run with the raw API. Another host may differ a bit."""
+    found = [each for each in targets.comparisons(booted(boot)) if each.max_ratio]
+    assert found
+    assert [each for each in found
+            if each.c > 1.01 * each.max_ratio * each.raw_count] == []
 
 
 @pytest.mark.parametrize("boot", [micro.SLOWED], ids=str)

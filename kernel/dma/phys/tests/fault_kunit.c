@@ -366,8 +366,8 @@ static void fault_test_mmio_ranges(struct kunit *test, u32 peer)
 static void map_cpu_steps(struct kunit *test)
 {
 	fault_test_cpu_ranges(test, EDU_BUF);
-	fault_test_each(test, fault_test_map_cpu, fault_test_verify_cpu);
-	fault_test_expect(test, fault_test_cpu_err(), 1);	/* map */
+	fault_test_all(test, fault_test_map_cpu, fault_test_verify_cpu,
+		       fault_test_cpu_err(), 1);	/* map */
 	fault_test_expect_no_other(test);
 }
 
@@ -399,8 +399,8 @@ static void map_untrusted_steps(struct kunit *test)
 		edu_refuses(test, fault_test.cpu, DMA_FROM_DEVICE, 0, -ERANGE);
 		return;
 	}
-	fault_test_each(test, fault_test_map_cpu, fault_test_verify_cpu);
-	fault_test_expect(test, -ENOMEM, 1);		/* map */
+	fault_test_all(test, fault_test_map_cpu, fault_test_verify_cpu,
+		       -ENOMEM, 1);			/* map */
 	fault_test_expect(test, fault_test_iommu_err(), 1);
 	fault_test_expect_no_other(test);
 }
@@ -438,9 +438,9 @@ static void sg_linked_steps(struct kunit *test)
 	if (PAGE_SHIFT > 12)
 		kunit_skip(test, "a page exceeds a transfer of the device");
 	fault_test_cpu_ranges(test, PAGE_SIZE);
-	fault_test_each(test, fault_test_map_sg_cpu, fault_test_verify_sg_cpu);
 	/* IOVA, links, sync */
-	fault_test_expect(test, -ENOMEM, FAULT_TEST_RANGES + 2);
+	fault_test_all(test, fault_test_map_sg_cpu, fault_test_verify_sg_cpu,
+		       -ENOMEM, FAULT_TEST_RANGES + 2);
 	fault_test_expect_no_other(test);
 }
 
@@ -452,14 +452,15 @@ static void sg_mmio_steps(struct kunit *test)
 	route = edu_mmio_route(fault_test.mmio[0].addr, EDU_BUF);
 	if (route < 0)
 		kunit_skip(test, "device memory cannot be mapped on this boot");
-	fault_test_each(test, fault_test_map_sg_mmio,
-			fault_test_verify_sg_mmio);
 	if (route == DMA_PHYS_IOMMU)
 		/* IOVA, links, sync; or if pages are larger: maps, records */
-		fault_test_expect(test, -ENOMEM, FAULT_TEST_RANGES +
-				  (PAGE_SHIFT > 12 ? 1 : 2));
+		fault_test_all(test, fault_test_map_sg_mmio,
+			       fault_test_verify_sg_mmio, -ENOMEM,
+			       FAULT_TEST_RANGES + (PAGE_SHIFT > 12 ? 1 : 2));
 	else
-		fault_test_expect(test, -EIO, FAULT_TEST_RANGES);
+		fault_test_all(test, fault_test_map_sg_mmio,
+			       fault_test_verify_sg_mmio, -EIO,
+			       FAULT_TEST_RANGES);
 	if (route != DMA_PHYS_IOMMU && IS_ENABLED(CONFIG_DMA_API_DEBUG))
 		fault_test_expect(test, -ENOMEM, 1);	/* records */
 	fault_test_expect_no_other(test);
@@ -470,7 +471,6 @@ static void sg_mmio_steps(struct kunit *test)
 static void fault_test_expect_peer(struct kunit *test, u8 route)
 {
 	fault_test_expect(test, -ENODEV, 1);		/* peer */
-	fault_test_expect(test, -EREMOTEIO, 1);		/* P2P path */
 	if (route == DMA_PHYS_IOMMU)
 		fault_test_expect(test, -ENOMEM, 1);	/* map */
 	else if (route == DMA_PHYS_DIRECT)
@@ -497,10 +497,11 @@ static void peer_steps(struct kunit *test)
 	dma_phys_unmap(fault_test.map);
 
 	fault_test_mmio_ranges(test, range.peer);
-	fault_test_each(test, fault_test_map_mmio, fault_test_verify_mmio);
+	fault_test_all(test, fault_test_map_mmio, fault_test_verify_mmio,
+		       -EREMOTEIO, 1);			/* P2P path */
 	fault_test_expect_peer(test, route);
-	fault_test_each(test, fault_test_map_sg_mmio,
-			fault_test_verify_sg_mmio);
+	fault_test_all(test, fault_test_map_sg_mmio, fault_test_verify_sg_mmio,
+		       -EREMOTEIO, 1);			/* P2P path */
 	fault_test_expect_peer(test, route);
 }
 
@@ -534,9 +535,9 @@ static void fault_test_verify_register(struct kunit *test)
 static void peer_register_steps(struct kunit *test)
 {
 	edu_need_owner(test);
-	fault_test_each(test, fault_test_register, fault_test_verify_register);
 	/* The peer, its reference counter, its id; and P2P before them. */
-	fault_test_expect(test, -ENOMEM, fail_nth ? 4 : 3);
+	fault_test_all(test, fault_test_register, fault_test_verify_register,
+		       -ENOMEM, fail_nth ? 4 : 3);
 	fault_test_expect_no_other(test);
 }
 #endif
