@@ -103,6 +103,23 @@ static int dma_phys_array_init(struct dma_phys_array *array, const void *ranges,
 	return 0;
 }
 
+/* No segments yet, for ranges that the fast path adds one by one. */
+static __always_inline struct dma_phys_segments
+dma_phys_array_segments(struct device *dev,
+			const struct dma_phys_limits *limits,
+			struct dma_phys_segment *segments, size_t max_segments)
+{
+	return (struct dma_phys_segments){
+		.segments = segments,
+		.at = segments,
+		.stop = segments + max_segments,
+		.limits = limits,
+		.no_split = dma_phys_no_split(limits),
+		.end = dma_phys_fast_end(dev),
+		.next = (u64)-1,
+	};
+}
+
 static noinline int dma_phys_sg_map_array(struct device *dev,
 					  enum dma_phys_array_type type,
 					  const void *ranges, size_t count,
@@ -121,7 +138,6 @@ static noinline int dma_phys_sg_map_array(struct device *dev,
 		},
 		.type = type,
 	};
-
 	struct dma_phys_sg_iter iter __uninitialized;
 	int more;
 
@@ -224,15 +240,7 @@ int dma_phys_sg_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 		goto slow;
 
 	limits = dma_phys_sg_limits(dev);
-	list = (struct dma_phys_segments){
-		.segments = segments,
-		.at = segments,
-		.stop = segments + max_segments,
-		.limits = &limits,
-		.no_split = dma_phys_no_split(&limits),
-		.end = dma_phys_fast_end(dev),
-		.next = (u64)-1,
-	};
+	list = dma_phys_array_segments(dev, &limits, segments, max_segments);
 	for (size_t i = 0; i < count; i++)
 		if (unlikely(!dma_phys_segment_add(&list, ranges[i].addr,
 						   ranges[i].len)))
@@ -263,15 +271,9 @@ dma_phys_array_bus(struct dma_phys_sg *sg, const struct mmio_phys *ranges,
 		   size_t max_segments)
 {
 	struct dma_phys_limits limits = dma_phys_sg_limits(sg->dev);
-	struct dma_phys_segments list = {
-		.segments = segments,
-		.at = segments,
-		.stop = segments + max_segments,
-		.limits = &limits,
-		.no_split = dma_phys_no_split(&limits),
-		.end = dma_phys_fast_end(sg->dev),
-		.next = (u64)-1,
-	};
+	struct dma_phys_segments list =
+		dma_phys_array_segments(sg->dev, &limits, segments,
+					max_segments);
 	struct dma_phys_p2p_path path;
 
 	if (dma_phys_peer_path(sg->peer, sg->dev, &path) ||

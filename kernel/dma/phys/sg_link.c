@@ -100,7 +100,6 @@ int dma_phys_sg_link(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter)
 	struct dma_iova_state state;
 	int err;
 
-	sg->flags &= ~DMA_PHYS_FAST;
 	sg->route = DMA_PHYS_IOMMU;
 	if (dma_phys_fail())
 		return -ENOMEM;
