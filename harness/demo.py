@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Move data on each route with both drivers, and use file systems on their disks."""
+"""Start the drivers on one page. Move data on each route with both NVMe drivers, and
+use file systems on their disks.
+"""
 
 import concurrent.futures
 import dataclasses
 import errno
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import time
@@ -40,6 +43,13 @@ PARTS = [
     Part("p2p-bridge", mmio="peers through the host bridge"),
 ]
 FILESYSTEMS = "intel-strict"
+
+# The drivers on one page, by their language, and the machines that start them: one
+# for each route.
+EDU_DRIVERS = {"C": "edu_phys", "Rust": "rust_edu_phys"}
+EDU_MACHINES = ["direct", "bounce", "intel-lazy"]
+# Seconds after which a copy that normally takes one has failed.
+EDU_TIMEOUT = 60
 
 
 @dataclasses.dataclass
@@ -176,6 +186,38 @@ def run_filesystems(kernel, directory):
     return rows, errors
 
 
+def run_edu(name, kernel):
+    """Boot one machine and start the drivers on one page: (log lines, errors)"""
+    machine = vm.MACHINES[name]
+    lines, errors = [], []
+    with vm.VM(kernel, machine, devices=vm.edu(machine),
+               name=f"demo-edu-{name}") as guest:
+        device = guest.sh("find_pci 0x1234 0x11e8")
+        for driver in EDU_DRIVERS.values():
+            # It binds to the device, which then copies bytes.
+            guest.sh(f"unbind {device}; load {driver} "
+                     f"dma_bits={machine.edu_bits}")
+            line = wait_log(guest, f"{driver} {device}: copied ")
+            lines.append(line)
+            if not line.endswith(f"route {machine.cpu_route}: verified"):
+                errors.append(f"{driver}: '{line}', not verified on route "
+                              f"{machine.cpu_route}")
+        guest.sh(f"unbind {device}")
+    errors += guest.reports()
+    return lines, [f"{name}: {line}" for line in errors]
+
+
+def wait_log(guest, start):
+    """The end of the line in the kernel log that has this text, from the text on."""
+    end = time.monotonic() + EDU_TIMEOUT
+    while time.monotonic() < end:
+        found = re.search(rf"\b{re.escape(start)}.*\n", guest.console())
+        if found:
+            return found[0].strip()
+        time.sleep(0.1)
+    return f"{start}nothing within {EDU_TIMEOUT} s"
+
+
 # --- the tables ---------------------------------------------------------------
 
 def table(lines, right):
@@ -201,6 +243,14 @@ def transfer_table(rows):
     return table(lines, right=5)
 
 
+def edu_table(logs):
+    """The log lines of each machine."""
+    lines = [("machine", "kernel log")]
+    lines += [(vm.MACHINES[name].text, line)
+              for name, log in logs.items() for line in log]
+    return table(lines, right=None)
+
+
 def filesystem_table(rows):
     lines = [("driver", "partition", "file system", "files", "verified")]
     lines += [(row.driver, row.partition, row.filesystem, f"{row.files:,}",
@@ -213,23 +263,27 @@ def filesystem_table(rows):
 def boot_all(kernel):
     """Boot all machines, a few at the same time.
 
-    Return the result of run() for each part, and that of run_filesystems().
+    Return the result of run_edu() for each machine, that of run() for each part, and
+    that of run_filesystems().
     """
     with Step("moving data") as step, \
             tempfile.TemporaryDirectory() as directory, \
             concurrent.futures.ThreadPoolExecutor(
                 vm.PARALLEL_MACHINES) as pool:
-        # The longest first.
-        futures = [pool.submit(run_filesystems, kernel, directory)]
+        futures = [pool.submit(run_edu, name, kernel)
+                   for name in EDU_MACHINES]
+        # Of the others, the longest first.
+        futures += [pool.submit(run_filesystems, kernel, directory)]
         futures += [pool.submit(run, part, kernel, directory)
                     for part in PARTS]
         try:
-            filesystems, *parts = wait_for(futures, step)
+            results = wait_for(futures, step)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             vm.kill_all()
             raise
-    return parts, filesystems
+    filesystems, *parts = results[len(EDU_MACHINES):]
+    return dict(zip(EDU_MACHINES, results)), parts, filesystems
 
 
 def wait_for(futures, step):
@@ -247,18 +301,20 @@ def main():
     kernels.exit_on_signals()
     try:
         kernel = vm.kernel()
-        parts, (filesystem_rows, errors) = boot_all(kernel)
+        edu, parts, (filesystem_rows, errors) = boot_all(kernel)
     except (vm.MachineError, vm.CommandError, ValueError) as error:
         say(f"the demo stopped: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
     rows = [row for part_rows, _ in parts for row in part_rows]
-    errors += [line for _, lines in parts for line in lines]
+    errors += [line for _, lines in [*edu.values(), *parts] for line in lines]
     errors += [f"{row.machine}, {row.driver}, {row.kind} {row.direction}: "
                f"{row.error}" for row in rows if row.error]
-    print(f"Linux {kernel.release}, {vm.accelerator(kernel).upper()}; "
-          "two NVMe controllers in each virtual machine")
+    print(f"Linux {kernel.release}, {vm.accelerator(kernel).upper()}\n\n"
+          "The drivers on one page, with QEMU's edu device:")
+    print("\n".join(edu_table({name: lines for name, (lines, _) in edu.items()})))
+    print("\nThe NVMe drivers, with two controllers in each virtual machine:")
     print("\n".join([*transfer_table(rows),
                      *filesystem_table(filesystem_rows)]))
     if errors:

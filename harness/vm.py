@@ -36,8 +36,9 @@ LOGS = CACHE / "log"
 # The sample drivers, by their language.
 DRIVERS = {"C": "nvme_phys", "Rust": "rust_nvme_phys"}
 # These go into the initramfs if the kernel has them as modules.
-MODULES = ["nvme", *DRIVERS.values(), "dma_phys_peer_test", "raw_hazards",
-           "dma_phys_benchmark", "rust_dma_phys_benchmark"]
+MODULES = ["nvme", *DRIVERS.values(), "edu_phys", "rust_edu_phys",
+           "dma_phys_peer_test", "raw_hazards", "dma_phys_benchmark",
+           "rust_dma_phys_benchmark"]
 
 CMB_BYTES = 16 << 20
 

@@ -1,13 +1,78 @@
 # SPDX-License-Identifier: GPL-2.0
-"""README.md lists what runs daily, and what only --long runs."""
+"""README.md is true: its code compiles, and what it refers to exists.
+
+tests/README.md lists what runs daily, and what only --long runs.
+"""
 
 import pathlib
 import re
+import subprocess
 
 import conftest
+import pytest
+import test_docs
 from harness import variants
 
-README = pathlib.Path(__file__).parent / "README.md"
+TESTS = pathlib.Path(__file__).resolve().parent
+README = TESTS / "README.md"
+FRONT_PAGE = TESTS.parent / "README.md"
+
+# What the functions of the front page are part of.
+DRIVER = {
+    "c": """
+struct edu {
+	struct device *dev;
+};
+
+void edu_start(struct edu *edu, dma_addr_t addr, size_t len);
+void edu_wait(struct edu *edu);
+""",
+    "rust": """
+use kernel::{
+    device::{Bound, Device},
+    dma::{phys::{Cpu, FromDevice, InFlight}, DmaAddress},
+    prelude::*,
+};
+
+struct Edu<'bound> {
+    dev: &'bound Device<Bound>,
+}
+
+impl Edu<'_> {
+    fn start(&self, _: DmaAddress, _: usize) {}
+    fn wait(&self) {}
+}
+""",
+}
+
+
+def code():
+    """{language: code} of the front page."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", FRONT_PAGE.read_text(), re.M | re.S)
+    assert sorted(language for language, _ in found) == sorted(DRIVER)
+    return dict(found)
+
+
+@pytest.mark.parametrize("language", DRIVER)
+def test_code_compiles(kernel, language, tmp_path):
+    build = kernel("base").build
+    compiler = {"c": test_docs.compile_c, "rust": test_docs.compile_rust}[language]
+    env, words = compiler(build, DRIVER[language] + code()[language], tmp_path)
+    done = subprocess.run(words, cwd=build, env=env, text=True,
+                          capture_output=True, timeout=120)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("page", [FRONT_PAGE, README], ids=["front", "tests"])
+def test_links_exist(page):
+    links = re.findall(r"\]\((?!https:)([^)]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    # The front page refers to many files, in links that are checked.
+    assert page != FRONT_PAGE or len(links) > 5
+
+
+def test_front_page_fits_two_screens():
+    assert len(FRONT_PAGE.read_text().splitlines()) <= 120
 
 
 def listed():

@@ -35,7 +35,7 @@ RUST_CRATES = {
     crate: [name for name in RUST_FILES if name.startswith(under)]
     for crate, under in {"rust/kernel.o": "rust/kernel/",
                          **{f"samples/rust/{name}.o": f"samples/rust/{name}"
-                            for name in ("rust_nvme_phys",
+                            for name in ("rust_nvme_phys", "rust_edu_phys",
                                          "rust_dma_phys_benchmark")},
                          }.items()}
 # The files of the core.

@@ -94,6 +94,12 @@ enum dma_phys_route {
  */
 #define DMA_PHYS_SKIP_CPU_SYNC	BIT(0)
 
+/*
+ * Flags of the core. If a handle has one of them, its syncs do nothing, and
+ * unmapping it with or without sync is the same.
+ */
+#define DMA_PHYS_NO_SYNC	(BIT(1) | BIT(2))
+
 /**
  * struct dma_phys_map - one range mapped for one device
  * @dev: the device, NULL if the handle is empty
@@ -300,6 +306,7 @@ int dma_phys_sync_for_device(struct dma_phys_map *map, size_t offset,
 			     size_t len);
 void dma_phys_unmap(struct dma_phys_map *map);
 void dma_phys_unmap_nosync(struct dma_phys_map *map);
+void dma_phys_leak(struct device *dev, size_t size);
 
 /* Many ranges: arrays (sg_array.c), sync and unmap (sg_unmap.c) */
 size_t dma_phys_sg_max_segments(struct device *dev, size_t count, size_t size);

@@ -15,14 +15,18 @@
 //! The methods are:
 //!
 //! - `empty`: nothing is mapped. This is the cost of the loop.
-//! - `typed_map`: each range is a [`Mapping`] of a [`KVec`] of `size` bytes.
-//! - `typed_sg`: all ranges are one [`SgMapping`] of a list of [`PageBytes`]; `size` must be that
-//!   of a page. The segments are allocated each time.
+//! - `typed_map`: each range is an [`InFlight`] of a [`KVec`] of `size` bytes.
+//! - `typed_kept`: one range stays a [`Mapping`] of a [`KVec`]; it is submitted and completed.
+//! - `typed_sg`: all ranges are one [`SgInFlight`] of a list of [`PageBytes`], which was prepared;
+//!   `size` must be that of a page.
 //! - `sgtable`: the same number of bytes is an [`SGTable`]. It owns a [`VVec`], whose pages are
 //!   where `vmalloc()` allocates them, in any layout. The table is allocated and filled each time.
 //!   It returns no memory, so the memory passes through a lock and an [`Option`]. It cannot be
 //!   synced.
-//! - `typed_svec`: the same [`VVec`] is an [`SgMapping`].
+//! - `typed_svec`: the same [`VVec`] is an [`SgInFlight`]. Its ranges are computed, and its segments
+//!   allocated, each time.
+//!
+//! With `sync=1` what is mapped is completed and submitted once before it is unmapped.
 //!
 //! Other parameters of the benchmark in C are refused: memory other than `memory=cpu`, and several
 //! CPUs. Cycles are not counted, and preemption is not disabled, which makes no difference on an
@@ -52,10 +56,12 @@ use kernel::{
             Cpu,
             Direction,
             FromDevice,
+            InFlight,
             Mapping,
             PageBytes,
+            Prepared,
             Route,
-            SgMapping,
+            SgInFlight,
             ToDevice, //
         },
         DataDirection,
@@ -92,14 +98,16 @@ enum Method {
     Empty,
     SgTable,
     TypedMap,
+    TypedKept,
     TypedSg,
     TypedSvec,
 }
 
-const METHODS: [(&str, Method); 5] = [
+const METHODS: [(&str, Method); 6] = [
     ("empty", Method::Empty),
     ("sgtable", Method::SgTable),
     ("typed_map", Method::TypedMap),
+    ("typed_kept", Method::TypedKept),
     ("typed_sg", Method::TypedSg),
     ("typed_svec", Method::TypedSvec),
 ];
@@ -402,7 +410,7 @@ impl Bench {
 
     fn run_in<D: Direction>(&mut self, dev: &Device<Bound>, order: &Order) -> Result<Outcome> {
         let page = PageBytes::zeroed(GFP_KERNEL)?;
-        let route = Mapping::<_, D>::new(dev, page)?.route();
+        let route = Mapping::<Cpu<_>, D>::new(dev, page)?.route();
 
         let mut live = KVVec::with_capacity(order.live, GFP_KERNEL)?;
         for _ in 0..order.live {
@@ -414,6 +422,7 @@ impl Bench {
             Method::SgTable => self.sgtable(dev, order)?,
             Method::TypedMap if order.shape.ranges == 1 => self.typed_map_one::<D>(dev, order)?,
             Method::TypedMap => self.typed_map::<D>(dev, order)?,
+            Method::TypedKept => self.typed_kept::<D>(dev, order)?,
             Method::TypedSg => self.typed_sg::<D>(dev, order)?,
             Method::TypedSvec => self.typed_svec::<D>(dev, order)?,
         };
@@ -435,15 +444,43 @@ impl Bench {
         let buffer = list.pop().ok_or(EINVAL)?;
 
         let (buffer, ns) = measure(order.loops, buffer, |buffer| {
-            let mut map = Mapping::<Cpu<_>, D>::new(dev, buffer)?;
+            let mut in_flight = InFlight::<Cpu<_>, D>::map(dev, buffer)?;
 
             if order.sync {
-                drop(map.cpu()?);
+                // SAFETY: No device uses the address, here and in all methods.
+                in_flight = unsafe { in_flight.complete() }.submit();
             }
-            Ok(map.unmap())
+            black_box(in_flight.dma_address());
+            // SAFETY: See above.
+            Ok(unsafe { in_flight.unmap() })
         })?;
 
         list.push(buffer, GFP_KERNEL)?;
+        self.buffers.put(order.shape, list);
+        Ok((ns, 1))
+    }
+
+    fn typed_kept<D: Direction>(
+        &mut self,
+        dev: &Device<Bound>,
+        order: &Order,
+    ) -> Result<(i64, usize)> {
+        if order.shape.ranges != 1 || order.sync {
+            return Err(EOPNOTSUPP);
+        }
+        let mut list = self.buffers.take(order.shape, || buffers(order.shape))?;
+        let buffer = list.pop().ok_or(EINVAL)?;
+
+        let mapping = Mapping::<Cpu<_>, D>::new(dev, buffer)?;
+        let (mapping, ns) = measure(order.loops, mapping, |mapping| {
+            let in_flight = mapping.submit();
+
+            black_box(in_flight.dma_address());
+            // SAFETY: No device uses the address.
+            Ok(unsafe { in_flight.complete() })
+        })?;
+
+        list.push(mapping.unmap(), GFP_KERNEL)?;
         self.buffers.put(order.shape, list);
         Ok((ns, 1))
     }
@@ -458,16 +495,18 @@ impl Bench {
 
         let ((list, _), ns) = measure(order.loops, (list, maps), |(mut list, mut maps)| {
             while let Some(buffer) = list.pop() {
-                let map = Mapping::<Cpu<_>, D>::new(dev, buffer)?;
-                maps.push_within_capacity(map).map_err(|_| ENOSPC)?;
-            }
-            if order.sync {
-                for map in &mut maps {
-                    drop(map.cpu()?);
+                let mut in_flight = InFlight::<Cpu<_>, D>::map(dev, buffer)?;
+
+                if order.sync {
+                    // SAFETY: No device uses the address.
+                    in_flight = unsafe { in_flight.complete() }.submit();
                 }
+                maps.push_within_capacity(in_flight).map_err(|_| ENOSPC)?;
             }
-            while let Some(map) = maps.pop() {
-                list.push_within_capacity(map.unmap()).map_err(|_| ENOSPC)?;
+            while let Some(in_flight) = maps.pop() {
+                // SAFETY: No device uses the address.
+                let buffer = unsafe { in_flight.unmap() };
+                list.push_within_capacity(buffer).map_err(|_| ENOSPC)?;
             }
             Ok((list, maps))
         })?;
@@ -482,22 +521,26 @@ impl Bench {
         order: &Order,
     ) -> Result<(i64, usize)> {
         let pages = self.pages.take(order.shape, || pages(order.shape))?;
+        let pages = Prepared::new(dev, pages, GFP_KERNEL)?;
 
-        let map = SgMapping::<Cpu<_>, D>::new(dev, pages, GFP_KERNEL)?;
-        let segments = map.segments().len();
+        let in_flight = SgInFlight::<Cpu<_>, D>::map_prepared(dev, pages)?;
+        let segments = in_flight.segments().len();
+        // SAFETY: No device uses the addresses, here and below.
+        let pages = unsafe { in_flight.unmap_prepared() };
 
-        let (pages, ns) = measure(order.loops, map.unmap(), |pages| {
-            let mut map = SgMapping::<Cpu<_>, D>::new(dev, pages, GFP_KERNEL)?;
+        let (pages, ns) = measure(order.loops, pages, |pages| {
+            let mut in_flight = SgInFlight::<Cpu<_>, D>::map_prepared(dev, pages)?;
 
             if order.sync {
-                for index in 0..order.shape.ranges {
-                    drop(map.cpu_page(index)?);
-                }
+                // SAFETY: See above.
+                in_flight = unsafe { in_flight.complete() }.submit();
             }
-            Ok(map.unmap())
+            black_box(in_flight.segments());
+            // SAFETY: See above.
+            Ok(unsafe { in_flight.unmap_prepared() })
         })?;
 
-        self.pages.put(order.shape, pages);
+        self.pages.put(order.shape, pages.into_memory());
         Ok((ns, segments))
     }
 
@@ -508,16 +551,21 @@ impl Bench {
     ) -> Result<(i64, usize)> {
         let memory = self.vvec.take(order.shape, || vvec(order.shape))?;
 
-        let map = SgMapping::<Cpu<_>, D>::new(dev, memory, GFP_KERNEL)?;
-        let segments = map.segments().len();
+        let in_flight = SgInFlight::<Cpu<_>, D>::map(dev, memory, GFP_KERNEL)?;
+        let segments = in_flight.segments().len();
+        // SAFETY: No device uses the addresses, here and below.
+        let memory = unsafe { in_flight.unmap() };
 
-        let (memory, ns) = measure(order.loops, map.unmap(), |memory| {
-            let mut map = SgMapping::<Cpu<_>, D>::new(dev, memory, GFP_KERNEL)?;
+        let (memory, ns) = measure(order.loops, memory, |memory| {
+            let mut in_flight = SgInFlight::<Cpu<_>, D>::map(dev, memory, GFP_KERNEL)?;
 
             if order.sync {
-                drop(map.cpu()?);
+                // SAFETY: See above.
+                in_flight = unsafe { in_flight.complete() }.submit();
             }
-            Ok(map.unmap())
+            black_box(in_flight.segments());
+            // SAFETY: See above.
+            Ok(unsafe { in_flight.unmap() })
         })?;
 
         self.vvec.put(order.shape, memory);

@@ -25,10 +25,6 @@ use kernel::{
         Device, //
     },
     dma::{
-        phys::{
-            max_mapping_size,
-            set_min_align_mask, //
-        },
         Device as _,
         DmaMask, //
     },
@@ -37,7 +33,10 @@ use kernel::{
     irq,
     pci,
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        AtomicSlot, //
+    },
     InPlaceModule, //
 };
 
@@ -188,15 +187,24 @@ impl Drop for Running<'_> {
     }
 }
 
-/// The driver data of a bound device. It is dropped in the order of the fields: first the disks are
-/// removed, which completes all requests; then the CMB is unregistered; then the controller is
-/// disabled, and its interrupts and memory are freed.
+/// The driver data of a bound device. It is dropped in the order of the fields, which is that of
+/// [`bring_down`](Self::bring_down).
 struct Binding<'bound> {
     disks: Disks<'bound>,
-    _shared_cmb: Option<SharedCmb<'bound>>,
-    _running: Running<'bound>,
+    shared_cmb: AtomicSlot<KBox<SharedCmb<'bound>>>,
+    running: Running<'bound>,
     _interrupts: Interrupts<'bound>,
     _index: Index,
+}
+
+impl Binding<'_> {
+    /// Removes the disks, which completes all requests, then unregisters the CMB, then disables the
+    /// controller. Afterwards nothing is in flight.
+    fn bring_down(&self) {
+        self.disks.0.remove_disks();
+        drop(self.shared_cmb.take());
+        self.running.0.tear_down();
+    }
 }
 
 /// A controller with its admin queue only.
@@ -248,8 +256,8 @@ impl<'bound> Setup<'bound> {
         self.pdev.as_ref()
     }
 
-    /// Returns the configuration of the I/O queues.
-    fn queue_config(&self) -> QueueConfig {
+    /// Returns the configuration of the I/O queues, and sets the limits of the device for it.
+    fn queue_config(&self, pdev: &pci::Device<Core<'_>>) -> QueueConfig {
         let depth = module_parameters::depth.value();
         let sgl = self.info.sgl && module_parameters::sgl.value();
         // With PRP entries a bounce buffer must keep the offset in the page.
@@ -260,19 +268,18 @@ impl<'bound> Setup<'bound> {
 
         // SAFETY: The device is being probed, and nothing is mapped or allocated for it
         // concurrently.
-        unsafe { set_min_align_mask(self.dev(), mask) };
+        unsafe { pdev.dma_set_min_align_mask(mask) };
         QueueConfig {
             depth: depth
                 .min(self.admin.caps.max_depth())
                 .clamp(2, MAX_TAGS + 1),
-            max_transfer: self.info.max_transfer.min(max_mapping_size(self.dev())),
+            max_transfer: self.info.max_transfer.min(pdev.dma_max_mapping_size()),
             sgl,
         }
     }
 
     /// Sets up everything else.
-    fn finish(self) -> Result<Binding<'bound>> {
-        let config = self.queue_config();
+    fn finish(self, config: QueueConfig) -> Result<Binding<'bound>> {
         let pdev = self.pdev;
         let bar = self.admin.bar.clone();
         let index = Index::new()?;
@@ -303,14 +310,17 @@ impl<'bound> Setup<'bound> {
         let running = Running(ctrl.clone());
 
         ctrl.with_state(|state| ctrl.create_queues(state))?;
-        let shared_cmb = cmb.and_then(|cmb| SharedCmb::new(pdev, bar, cmb));
+        let shared_cmb = match cmb.and_then(|cmb| SharedCmb::new(pdev, bar, cmb)) {
+            Some(shared) => AtomicSlot::new(KBox::new(shared, GFP_KERNEL)?),
+            None => AtomicSlot::empty(),
+        };
         let disks = Disks(ctrl.clone());
         block::add_disks(&ctrl, &config)?;
 
         Ok(Binding {
             disks,
-            _shared_cmb: shared_cmb,
-            _running: running,
+            shared_cmb,
+            running,
             _interrupts: interrupts,
             _index: index,
         })
@@ -358,14 +368,16 @@ impl pci::Driver for NvmeDriver {
                 pdev.dma_set_max_seg_size(u32::MAX);
             }
 
-            Ok(Setup::new(pdev)?.finish())
+            let setup = Setup::new(pdev)?;
+            let config = setup.queue_config(pdev);
+            Ok(setup.finish(config))
         })
     }
 
-    /// Removes the disks. Dropping `this` frees everything else; the pages of the CMB are removed
-    /// after that.
+    /// Takes all that is in flight back. Dropping `this` frees memory and interrupts; the pages of
+    /// the CMB are removed after that.
     fn unbind<'bound>(_pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Binding<'bound>>) {
-        this.disks.0.remove_disks();
+        this.bring_down();
     }
 }
 

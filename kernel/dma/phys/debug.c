@@ -65,6 +65,7 @@ struct debug_results {
  * @refused: unmaps that were refused, as the handle has no record or its device
  *	was removed
  * @leaked: records whose driver was unbound
+ * @lost: calls of dma_phys_leak(), also while this was off
  */
 struct debug_counters {
 	struct debug_results results[DEBUG_KINDS][DEBUG_ROUTES];
@@ -73,6 +74,7 @@ struct debug_counters {
 	u64 unrecorded;
 	u64 refused;
 	u64 leaked;
+	u64 lost;
 };
 
 DEFINE_STATIC_KEY_FALSE(dma_phys_debug_key);
@@ -327,6 +329,15 @@ bool dma_phys_debug_next_leak(const struct device *dev, unsigned long *id,
 	return found;
 }
 
+void dma_phys_debug_count_lost(void)
+{
+	unsigned long flags;
+
+	xa_lock_irqsave(&debug_records, flags);
+	debug_counters.lost++;
+	xa_unlock_irqrestore(&debug_records, flags);
+}
+
 void dma_phys_debug_forget(const struct device *dev)
 {
 	struct dma_phys_debug_record *rec;
@@ -405,10 +416,10 @@ int dma_phys_debug_counters_show(struct seq_file *m, void *unused)
 		for (u8 route = 0; route < DEBUG_ROUTES; route++)
 			debug_show_results(m, kind, route);
 
-	seq_printf(m, "unmaps %llu\nlive %llu\nunrecorded %llu\nrefused %llu\nleaked %llu\n",
+	seq_printf(m, "unmaps %llu\nlive %llu\nunrecorded %llu\nrefused %llu\nleaked %llu\nlost %llu\n",
 		   debug_counters.unmaps, debug_counters.live,
 		   debug_counters.unrecorded, debug_counters.refused,
-		   debug_counters.leaked);
+		   debug_counters.leaked, debug_counters.lost);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(dma_phys_debug_counters);

@@ -23,6 +23,7 @@ struct seq_file;
 #define DMA_PHYS_FAST		BIT(1)
 /* Mapped with DMA_ATTR_REQUIRE_COHERENT. */
 #define DMA_PHYS_COHERENT	BIT(2)
+static_assert(DMA_PHYS_NO_SYNC == (DMA_PHYS_FAST | DMA_PHYS_COHERENT));
 /* Lists only: all ranges are linked at one IOVA, at @addr. */
 #define DMA_PHYS_LINKED		BIT(3)
 /* Lists only: a part of the IOVA leads to a bounce buffer. */
@@ -223,6 +224,7 @@ static inline bool dma_phys_debug_on(void)
 
 bool __dma_phys_debug_unmap(u32 id, unsigned long caller);
 void __dma_phys_debug_unmapped(u32 id, bool unmapped);
+void dma_phys_debug_count_lost(void);
 #else
 static inline bool dma_phys_debug_on(void)
 {
@@ -235,6 +237,10 @@ static inline bool __dma_phys_debug_unmap(u32 id, unsigned long caller)
 }
 
 static inline void __dma_phys_debug_unmapped(u32 id, bool unmapped)
+{
+}
+
+static inline void dma_phys_debug_count_lost(void)
 {
 }
 #endif

@@ -200,3 +200,22 @@ void dma_phys_unmap_nosync(struct dma_phys_map *map)
 	dma_phys_unmap_slow(map, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(dma_phys_unmap_nosync);
+
+/**
+ * dma_phys_leak() - report memory that is leaked together with its map
+ * @dev: the device that may access it indefinitely
+ * @size: length in bytes
+ *
+ * For owners that lose a handle while the device owns the memory: the map and the
+ * memory stay, so that the device does not write into memory of others. Counted
+ * in debugfs, and reported, ratelimited.
+ *
+ * Context: Any.
+ */
+void __cold dma_phys_leak(struct device *dev, size_t size)
+{
+	dma_phys_debug_count_lost();
+	dev_err_ratelimited(dev, "dma-phys: driver %s lost %zu bytes that the device owns: they stay mapped, and are never freed\n",
+			    dev_driver_string(dev), size);
+}
+EXPORT_SYMBOL_GPL(dma_phys_leak);

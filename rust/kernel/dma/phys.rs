@@ -2,46 +2,44 @@
 
 //! Typed mapping of physical addresses for DMA.
 //!
-//! A [`Mapping`] maps one range for one device. What the range consists of and the direction of the
-//! transfer are in its type:
+//! The owner of the memory is in the type:
 //!
-//! - `Mapping<'bound, Cpu<M>, D>` owns the [`Memory`] `M` that it maps and returns it at
-//!   [`unmap`](Mapping::unmap). While the memory is mapped, the CPU accesses it only through
-//!   [`cpu`](Mapping::cpu), which syncs it for the CPU for the lifetime of a [`CpuGuard`].
-//! - `Mapping<'bound, Mmio<'peer>, D>` maps a range of another device's memory. No method of it
-//!   gives the CPU access.
+//! - A [`Mapping`] is mapped memory that **the CPU owns**. It dereferences to the data, and has no
+//!   DMA address.
+//! - An [`InFlight`] is mapped memory that **the device owns**. It has the DMA address, and no data.
 //!
-//! The [`Direction`] `D` is [`ToDevice`], [`FromDevice`] or [`Bidirectional`]; there is no other.
+//! [`Mapping::submit`] hands the memory to the device. [`InFlight::complete`] takes it back, and is
+//! `unsafe`: only the driver knows when the device has finished. That is the one promise that a
+//! driver makes. What the range consists of ([`Cpu`] or [`Mmio`]) and the [`Direction`] of the
+//! transfer are in the type, too.
 //!
-//! Everything that is not one range owned by a driver has a type of its own:
+//! | memory | CPU owns | device owns | DMA addresses |
+//! | --- | --- | --- | --- |
+//! | one range: `KBox`, `KVec`, [`PageBytes`] | [`Mapping`] | [`InFlight`] | one |
+//! | many ranges: `VVec`, `KVec<PageBytes>` | [`SgMapping`] | [`SgInFlight`] | segments |
+//! | another device's memory | - | [`InFlight`], [`SgInFlight`] | one, or segments |
+//! | the data of a block request | - | [`RequestMapping`] | segments, once |
+//! | memory of others, by its [`CpuPhys`] | [`Mapping`], [`SgMapping`] of [`Unowned`] | the same | one, or segments |
 //!
-//! | memory | mapped by | DMA addresses |
-//! | --- | --- | --- |
-//! | one range: `KBox`, `KVec`, `PageBytes`, a range of a BAR | [`Mapping`] | one |
-//! | many ranges: `VVec`, a list of pages, ranges of a BAR | [`SgMapping`] | segments |
-//! | the data of a block request | [`RequestMapping`] | segments |
-//! | borrowed memory | [`scope()`], [`scope_shared()`] | one, in a closure |
+//! Memory that CPU and device access at the same time, such as a ring of descriptors, is
+//! [`Coherent`](crate::dma::Coherent).
 //!
 //! # Lifetimes
 //!
 //! A mapping does not outlive the binding of its device to the driver (`'bound`). A mapping of
-//! device memory does not outlive the reference to the device that shares it (`'peer`). Forgetting
-//! a mapping leaks its memory together with the mapping, so the device never accesses memory that
-//! was freed. Forgetting a mapping of device memory also blocks the removal of its [`Peer`].
-//! Borrowed memory cannot be leaked: the scope that maps it always unmaps it.
+//! device memory does not outlive the reference to the device that shares it (`'peer`). The removal
+//! of a peer waits until all of its memory is unmapped. A driver that keeps it mapped for longer
+//! than a transfer attaches a [`PeerClient`], which is revoked before the peer is removed.
 //!
-//! The removal of a peer waits for all mappings of its memory. A driver that keeps such a mapping
-//! for longer than a transfer attaches a [`PeerClient`], which is revoked before the peer is
-//! removed.
+//! Dropping a [`Mapping`] unmaps and frees its memory. Dropping or forgetting an [`InFlight`] leaks
+//! its memory together with the mapping, so that the device never accesses memory that was freed.
 //!
-//! # What the types do not check
-//!
-//! Only the driver knows when a device is done with a mapping. It takes a [`CpuGuard`], unmaps or
-//! drops a mapping only after the device has reported completion or has been stopped.
+//! Documentation/rust/dma-phys.rst has a chapter *Soundness*: the promises of a driver, the
+//! invariants of this layer, and why safe code cannot break them.
 //!
 //! # Examples
 //!
-//! A driver fills a buffer, starts the device on it, and reads the result:
+//! A driver maps a buffer once, and lets the device work on it again and again:
 //!
 //! ```
 //! use kernel::{
@@ -53,20 +51,24 @@
 //! };
 //! # use kernel::dma::{phys::testing::TestDevice, DmaMask};
 //!
-//! fn compute(dev: &Device<Bound>, start: impl Fn(DmaAddress, usize)) -> Result<u32> {
+//! /// Runs the device on 512 bytes. Returns when it has finished.
+//! fn work(run: impl Fn(DmaAddress, usize), dev: &Device<Bound>) -> Result<u32> {
 //!     let buffer = KVec::from_elem(0u32, 128, GFP_KERNEL)?;
-//!     let mut map = Mapping::<Cpu<_>, Bidirectional>::new(dev, buffer)?;
+//!     let mut buffer = Mapping::<Cpu<_>, Bidirectional>::new(dev, buffer)?;
 //!
-//!     map.cpu()?[0] = 42;
-//!     start(map.dma_address(), map.size());
+//!     for question in 0..8 {
+//!         buffer[0] = question;
 //!
-//!     let result = map.cpu()?[0];
-//!     Ok(result)
+//!         let in_flight = buffer.submit();
+//!         run(in_flight.dma_address(), in_flight.size());
+//!         // SAFETY: The device has finished.
+//!         buffer = unsafe { in_flight.complete() };
+//!     }
+//!     Ok(buffer[0])
 //! }
 //!
 //! # let owner = TestDevice::new(c"rust_phys_doc", DmaMask::new::<64>())?;
-//! # let start = |_, size| assert_eq!(size, 512);
-//! # assert_eq!(compute(owner.device(), start)?, 42);
+//! # assert_eq!(work(|_, size| assert_eq!(size, 512), owner.device())?, 7);
 //! # Ok::<(), Error>(())
 //! ```
 //!
@@ -74,33 +76,31 @@
 
 mod cpu_phys;
 mod direction;
-mod guard;
-mod handle;
-mod limits;
 mod map_error;
+mod mapped;
 mod mapping;
 mod memory;
 mod mmio_phys;
 #[cfg(not(CONFIG_HIGHMEM))]
 mod page_bytes;
+mod part;
 #[cfg(CONFIG_PCI_P2PDMA)]
 mod peer;
 #[cfg(CONFIG_PCI_P2PDMA)]
 mod peer_client;
+mod prepared;
 #[cfg(CONFIG_BLOCK)]
 mod request;
 mod route;
-mod scope;
 mod sg_mapping;
 mod sg_memory;
-mod sg_storage;
 #[cfg(CONFIG_KUNIT)]
 #[doc(hidden)]
 pub mod testing;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
-mod tests_cpu_access;
+mod tests_owner;
 #[cfg(all(CONFIG_DMA_PHYS_KUNIT_TEST, CONFIG_PCI_P2PDMA))]
 mod tests_peer;
 #[cfg(all(CONFIG_DMA_PHYS_KUNIT_TEST, CONFIG_BLOCK))]
@@ -117,39 +117,40 @@ pub use self::{
         ToDevice,
         Writable, //
     },
-    guard::CpuGuard,
-    limits::{
-        max_mapping_size,
-        set_min_align_mask, //
-    },
     map_error::MapError,
     mapping::{
         Cpu,
+        InFlight,
         Kind,
         Mapping,
-        Mmio, //
+        Mmio,
+        Unowned, //
     },
     memory::{
         Elements,
         Memory, //
     },
     mmio_phys::MmioPhys,
-    route::Route,
-    scope::{
-        scope,
-        scope_shared,
-        Borrowed,
-        Shared, //
+    part::Part,
+    prepared::{
+        Prepared,
+        Segment, //
     },
-    sg_mapping::SgMapping,
-    sg_memory::SgMemory,
-    sg_storage::SgStorage, //
+    route::Route,
+    sg_mapping::{
+        SgInFlight,
+        SgMapping, //
+    },
+    sg_memory::SgMemory, //
 };
 
 #[cfg(not(CONFIG_HIGHMEM))]
 pub use self::page_bytes::PageBytes;
 #[cfg(CONFIG_BLOCK)]
-pub use self::request::RequestMapping;
+pub use self::request::{
+    RequestMapping,
+    Segments, //
+};
 #[cfg(CONFIG_PCI_P2PDMA)]
 pub use self::{
     peer::Peer,

@@ -13,7 +13,7 @@ use kernel::{
     dma::phys::{
         Cpu,
         FromDevice,
-        Mapping, //
+        InFlight, //
     },
     io::{
         poll::read_poll_timeout,
@@ -446,26 +446,24 @@ impl<'bound> Admin<'bound> {
     ///
     /// # Errors
     ///
-    /// Those of [`Admin::run`], with the controller disabled, and those of [`Mapping::new`].
+    /// Those of [`Admin::run`], with the controller disabled, and those of [`InFlight::map`].
     pub(crate) fn read(
         &mut self,
         mut command: Command,
         memory: KVec<u8>,
     ) -> Result<(AdminResult, KVec<u8>)> {
-        let map = Mapping::<Cpu<KVec<u8>>, FromDevice>::new(self.dev(), memory)?;
+        let in_flight = InFlight::<Cpu<_>, FromDevice>::map(self.dev(), memory)?;
 
-        command.data = self.two_prps(map.dma_address(), map.size());
-        match self.run(&command) {
-            Ok(result) => Ok((result, map.unmap())),
-            Err(error) => {
-                if self.running {
-                    let _ = self.disable();
-                }
-                // Unmapped only after the controller was disabled.
-                drop(map);
-                Err(error)
-            }
+        command.data = self.two_prps(in_flight.dma_address(), in_flight.size());
+        let result = self.run(&command);
+        if result.is_err() && self.running {
+            // Afterwards it accesses no memory, even if this fails.
+            let _ = self.disable();
         }
+
+        // SAFETY: The controller has completed the command, or was disabled.
+        let memory = unsafe { in_flight.unmap() };
+        Ok((result?, memory))
     }
 
     /// Returns a data pointer for at most a page of data, which may start anywhere.

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! PRP entries and SGL descriptors (NVM Express 1.4, sections 4.3, 4.4).
+//!
+//! Data in two pages, and with SGL descriptors any single segment, is described by the command
+//! alone. Other requests need a list.
 
 use kernel::{
-    dma::phys::RequestMapping,
+    dma::phys::{
+        Segment,
+        Segments, //
+    },
     prelude::*, //
 };
 
 use crate::{
-    block::Namespace,
     command::Data,
     queue::List, //
 };
@@ -18,106 +23,139 @@ const SGL_DATA: u64 = 0x00 << 56;
 /// Type in the last byte of an SGL descriptor: the last segment of descriptors.
 const SGL_LAST_SEGMENT: u64 = 0x30 << 56;
 
-/// Returns the data pointer of a command for the mapped data. Writes a `list` if the data pointer
-/// cannot hold all of it.
+/// Takes all segments of a request, and returns the data pointer of its command. Writes a `list` if
+/// the data pointer cannot hold all of it.
 ///
-/// [`None`] if the segments cannot be described. The limits of the disks exclude that.
+/// # Errors
+///
+/// `EINVAL` or `E2BIG` if the segments cannot be described. The limits of the disks exclude that.
+#[inline]
 pub(crate) fn describe<'a>(
-    mapping: &RequestMapping<'_, Namespace<'_>>,
+    segments: &mut Segments<'_>,
     list: impl FnOnce() -> Result<List<'a>>,
     page: u64,
     sgl: bool,
-) -> Option<Data> {
-    if let Some(data) = two_prps(mapping.segments(), page) {
-        return Some(data);
+) -> Result<Data> {
+    let size = segments.size();
+    let first = segments.next().ok_or(EINVAL)?;
+    let second = segments.next();
+
+    if let Some(data) = two_prps(&first, second.as_ref(), size as u64, page) {
+        return Ok(data);
     }
-    let list = list().ok()?;
     if sgl {
-        sgl_descriptors(mapping.segments(), list)
+        sgl_descriptors(first, second, segments, list)
     } else {
-        prp_list(mapping.segments(), list, page)
+        prp_list(first, second, segments, list, page)
     }
 }
 
-/// Two PRP entries suffice for data in two pages.
-fn two_prps(mut segments: impl ExactSizeIterator<Item = (u64, usize)>, page: u64) -> Option<Data> {
-    let (first, len) = segments.next()?;
-    let in_page = page - (first & (page - 1));
-    let len = len as u64;
+/// PRP1 and PRP2 describe data in two pages: the rest of one, and another.
+#[inline]
+fn two_prps(first: &Segment, second: Option<&Segment>, size: u64, page: u64) -> Option<Data> {
+    let addr = first.dma_address();
+    let rest = page - (addr & (page - 1));
 
     // The two low bits of a PRP entry are reserved.
-    if first & 3 != 0 {
+    if addr & 3 != 0 || size > rest + page {
         return None;
     }
-    match segments.next() {
-        None if len <= in_page => Some(Data::prps(first, 0)),
-        None if len <= in_page + page => Some(Data::prps(first, first + in_page)),
-        Some((second, second_len))
-            if segments.len() == 0
-                && len == in_page
-                && second & (page - 1) == 0
-                && second_len as u64 <= page =>
-        {
-            Some(Data::prps(first, second))
+    match second {
+        None if size <= rest => Some(Data::prps(addr, 0)),
+        None => Some(Data::prps(addr, addr + rest)),
+        Some(second) => {
+            let len = first.dma_len() as u64;
+            let is_next = second.dma_address() & (page - 1) == 0;
+
+            (len == rest && is_next && second.dma_len() as u64 == size - rest)
+                .then(|| Data::prps(addr, second.dma_address()))
         }
-        _ => None,
     }
 }
 
-fn sgl_descriptors(
-    mut segments: impl ExactSizeIterator<Item = (u64, usize)>,
-    list: List<'_>,
-) -> Option<Data> {
-    let count = segments.len();
-    let words = match count {
-        1 => {
-            let (addr, len) = segments.next()?;
-            [addr, u64::from(u32::try_from(len).ok()?) | SGL_DATA]
-        }
-        _ => {
-            for (i, (addr, len)) in segments.enumerate() {
-                let len = u64::from(u32::try_from(len).ok()?);
-
-                list.set(2 * i, addr).ok()?;
-                list.set(2 * i + 1, len | SGL_DATA).ok()?;
-            }
-            [list.address(), (16 * count) as u64 | SGL_LAST_SEGMENT]
-        }
+fn sgl_descriptors<'a>(
+    first: Segment,
+    second: Option<Segment>,
+    segments: &mut Segments<'_>,
+    list: impl FnOnce() -> Result<List<'a>>,
+) -> Result<Data> {
+    let descriptor = |segment: &Segment| {
+        let len = u32::try_from(segment.dma_len())?;
+        Ok::<_, Error>([segment.dma_address(), u64::from(len) | SGL_DATA])
+    };
+    let Some(second) = second else {
+        return Ok(Data {
+            words: descriptor(&first)?,
+            sgl: true,
+        });
     };
 
-    Some(Data { words, sgl: true })
+    let list = list()?;
+    let mut count = 0;
+    for segment in Iterator::chain([first, second].into_iter(), segments) {
+        let [addr, len] = descriptor(&segment)?;
+
+        list.set(2 * count, addr)?;
+        list.set(2 * count + 1, len)?;
+        count += 1;
+    }
+    Ok(Data {
+        words: [list.address(), (16 * count) as u64 | SGL_LAST_SEGMENT],
+        sgl: true,
+    })
 }
 
-/// The first entry may start inside a page, and the last page may be used in part. All pages
-/// between them are whole because of the limits of the disk; this is checked.
-fn prp_list(
-    segments: impl ExactSizeIterator<Item = (u64, usize)>,
-    list: List<'_>,
+/// A PRP list that is being written.
+struct PrpList<'a> {
+    list: List<'a>,
+    /// Entries that are written.
+    count: usize,
+    /// DMA address after the last byte that is described.
+    end: u64,
     page: u64,
-) -> Option<Data> {
-    let last = segments.len().checked_sub(1)?;
-    let mut first = 0;
-    let mut count = 0;
+}
 
-    for (i, (addr, len)) in segments.enumerate() {
-        let end = addr + len as u64;
-        let mut next = addr;
-
-        if (i != 0 && addr & (page - 1) != 0) || (i != last && end & (page - 1) != 0) {
-            return None;
+impl PrpList<'_> {
+    /// Adds entries. Pages between the first and the last one are whole: the limits of the queue and
+    /// of the device ensure that. Check it anyway, or the wrong bytes move.
+    fn add(&mut self, mut addr: u64, len: u64) -> Result {
+        if (self.end | addr) & (self.page - 1) != 0 {
+            return Err(EINVAL);
         }
-        if i == 0 {
-            if addr & 3 != 0 {
-                return None;
-            }
-            first = addr;
-            next = (addr | (page - 1)) + 1;
+        self.end = addr + len;
+        while addr < self.end {
+            self.list.set(self.count, addr)?;
+            self.count += 1;
+            addr += self.page;
         }
-        while next < end {
-            list.set(count, next).ok()?;
-            count += 1;
-            next += page;
-        }
+        Ok(())
     }
-    Some(Data::prps(first, list.address()))
+}
+
+fn prp_list<'a>(
+    first: Segment,
+    second: Option<Segment>,
+    segments: &mut Segments<'_>,
+    list: impl FnOnce() -> Result<List<'a>>,
+    page: u64,
+) -> Result<Data> {
+    let (addr, len) = (first.dma_address(), first.dma_len() as u64);
+    let rest = (page - (addr & (page - 1))).min(len);
+    let mut list = PrpList {
+        list: list()?,
+        count: 0,
+        end: addr + rest,
+        page,
+    };
+
+    if addr & 3 != 0 {
+        return Err(EINVAL);
+    }
+    if len > rest {
+        list.add(list.end, len - rest)?;
+    }
+    for segment in Iterator::chain(second.into_iter(), segments) {
+        list.add(segment.dma_address(), segment.dma_len() as u64)?;
+    }
+    Ok(Data::prps(addr, list.list.address()))
 }

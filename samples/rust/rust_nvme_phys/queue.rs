@@ -12,10 +12,7 @@ use kernel::{
         Device, //
     },
     dma::{
-        phys::{
-            RequestMapping,
-            SgStorage, //
-        },
+        phys::RequestMapping,
         Coherent, //
     },
     io::{
@@ -53,10 +50,7 @@ use crate::{
         Data,
         Status, //
     },
-    controller::{
-        Caps,
-        MAX_SEGMENTS, //
-    },
+    controller::Caps,
     data,
     regs::{
         self,
@@ -228,8 +222,6 @@ impl<'bound> Completions<'bound> {
 
 /// The driver data of a request.
 struct RequestData<'bound> {
-    /// [`None`] while `mapping` uses it.
-    storage: Option<SgStorage>,
     /// The request, if it has data.
     mapping: Option<RequestMapping<'bound, Namespace<'bound>>>,
     /// The request, if it has no data.
@@ -238,15 +230,15 @@ struct RequestData<'bound> {
 
 impl<'bound> RequestData<'bound> {
     /// Unmaps the data, and returns the request.
+    ///
+    /// # Safety
+    ///
+    /// The controller has completed the command, has not got it, or was disabled.
     #[inline]
-    fn unmap(&mut self) -> Option<Rq<'bound>> {
+    unsafe fn unmap(&mut self) -> Option<Rq<'bound>> {
         match self.mapping.take() {
-            Some(mapping) => {
-                let (rq, storage) = mapping.unmap();
-
-                self.storage = Some(storage);
-                Some(rq)
-            }
+            // SAFETY: The caller guarantees that the controller accesses the data no longer.
+            Some(mapping) => Some(unsafe { mapping.unmap() }),
             None => self.rq.take(),
         }
     }
@@ -266,9 +258,8 @@ struct Tag<'bound> {
 }
 
 impl<'bound> Tag<'bound> {
-    fn new(storage: SgStorage) -> Result<Self> {
+    fn new() -> Result<Self> {
         let data = RequestData {
-            storage: Some(storage),
             mapping: None,
             rq: None,
         };
@@ -282,9 +273,14 @@ impl<'bound> Tag<'bound> {
     }
 
     /// Unmaps the data, makes it idle, and returns the request.
+    ///
+    /// # Safety
+    ///
+    /// Same as for [`RequestData::unmap`].
     #[inline]
-    fn release(&self, mut data: KBox<RequestData<'bound>>) -> Option<Rq<'bound>> {
-        let rq = data.unmap();
+    unsafe fn release(&self, mut data: KBox<RequestData<'bound>>) -> Option<Rq<'bound>> {
+        // SAFETY: The caller guarantees it.
+        let rq = unsafe { data.unmap() };
 
         // The slot was empty: a tag has one `RequestData`.
         self.idle.put(data);
@@ -292,9 +288,16 @@ impl<'bound> Tag<'bound> {
     }
 
     /// Takes the request that is in flight, with its data unmapped.
+    ///
+    /// # Safety
+    ///
+    /// The controller has completed the command that is in flight, or was disabled.
     #[inline]
-    fn take_request(&self) -> Option<Rq<'bound>> {
-        self.in_flight.take().and_then(|data| self.release(data))
+    unsafe fn take_request(&self) -> Option<Rq<'bound>> {
+        let data = self.in_flight.take()?;
+
+        // SAFETY: The caller guarantees it.
+        unsafe { self.release(data) }
     }
 }
 
@@ -340,7 +343,7 @@ impl QueueConfig {
 }
 
 impl<'bound> Queue<'bound> {
-    /// Allocates I/O queue `id`, with segments and lists for all of its requests.
+    /// Allocates I/O queue `id`, with lists for all of its requests.
     pub(crate) fn new(
         dev: &'bound Device<Bound>,
         bar: Arc<Regs<'bound>>,
@@ -353,12 +356,11 @@ impl<'bound> Queue<'bound> {
         let mut lists = KVec::with_capacity(count.div_ceil(LISTS), GFP_KERNEL)?;
 
         for tag in 0..count {
-            let storage = SgStorage::new(dev, MAX_SEGMENTS, config.max_transfer, GFP_KERNEL)?;
             if tag % LISTS == 0 {
                 let list = Coherent::zeroed_slice(dev, LISTS * LIST_WORDS, GFP_KERNEL)?;
                 lists.push(list, GFP_KERNEL)?;
             }
-            tags.push(Tag::new(storage)?, GFP_KERNEL)?;
+            tags.push(Tag::new()?, GFP_KERNEL)?;
         }
 
         let submissions = Submissions::new(dev, bar.clone(), caps, id, config.depth)?;
@@ -408,27 +410,16 @@ impl<'bound> Queue<'bound> {
     /// # Errors
     ///
     /// Errors are those for the block layer. `data` holds no request then.
+    #[inline]
     fn map(&self, data: &mut RequestData<'bound>, rq: Rq<'bound>) -> Result<Data> {
         let tag = rq.tag();
-        let storage = data.storage.take().ok_or(ENOMEM)?;
+        let (mapping, dptr) = RequestMapping::map(self.dev, rq, |segments| {
+            data::describe(segments, || self.list(tag), self.page_size, self.sgl)
+        })
+        .map_err(|error| map_error(error.error()))?;
 
-        match RequestMapping::new(self.dev, rq, storage) {
-            Ok(mapping) => {
-                let dptr = data::describe(&mapping, || self.list(tag), self.page_size, self.sgl);
-
-                // There was storage, so there was no mapping.
-                core::mem::forget(data.mapping.replace(mapping));
-                dptr.ok_or_else(|| {
-                    data.unmap();
-                    EIO
-                })
-            }
-            Err(error) => {
-                let (error, (_, storage)) = error.into_parts();
-                data.storage = Some(storage);
-                Err(map_error(error))
-            }
-        }
+        data.mapping = Some(mapping);
+        Ok(dptr)
     }
 
     /// Submits `command` for `rq`, whose data is mapped if it `has_data`. Rings the doorbell if it
@@ -464,7 +455,8 @@ impl<'bound> Queue<'bound> {
         let mut submissions = self.submissions.lock();
         if let Err(error) = submissions.push(&command, cid) {
             drop(submissions);
-            tag.release(data);
+            // SAFETY: The controller has not got the command.
+            unsafe { tag.release(data) };
             return Err(error);
         }
         // Only the owner of the request data writes the number.
@@ -505,7 +497,9 @@ impl<'bound> Queue<'bound> {
                 break;
             };
             count += 1;
-            match self.tag(completion.cid.into()).and_then(Tag::take_request) {
+            let tag = self.tag(completion.cid.into());
+            // SAFETY: The controller has completed the command.
+            match tag.and_then(|tag| unsafe { tag.take_request() }) {
                 Some(rq) => {
                     rq.set_note(completion.status.raw());
                     batch.complete(rq, completion.status.is_success());
@@ -530,9 +524,19 @@ impl<'bound> Queue<'bound> {
         count != 0
     }
 
-    /// Cancels all requests in flight. The controller must be disabled.
-    pub(crate) fn cancel_requests(&self, complete: impl Fn(Rq<'bound>)) {
-        for rq in self.tags.iter().filter_map(Tag::take_request) {
+    /// Cancels all requests in flight.
+    ///
+    /// # Safety
+    ///
+    /// The controller was disabled.
+    pub(crate) unsafe fn cancel_requests(&self, complete: impl Fn(Rq<'bound>)) {
+        // SAFETY: The caller guarantees it.
+        let requests = self
+            .tags
+            .iter()
+            .filter_map(|tag| unsafe { tag.take_request() });
+
+        for rq in requests {
             rq.set_note(Status::HOST_ABORTED.raw());
             complete(rq);
         }
@@ -562,7 +566,7 @@ impl<'bound> Queue<'bound> {
     }
 }
 
-/// Converts an error of [`RequestMapping::new`] for the block layer.
+/// Converts an error of [`RequestMapping::map`] for the block layer.
 fn map_error(error: Error) -> Error {
     if error == EAGAIN || error == ENOMEM {
         // The block layer dispatches the request again.

@@ -200,7 +200,8 @@ impl<'bound> Controller<'bound> {
         for queue in &self.queues {
             // Handle the completions that it has written.
             queue.poll();
-            queue.cancel_requests(block::complete_rq);
+            // SAFETY: The controller was disabled.
+            unsafe { queue.cancel_requests(block::complete_rq) };
         }
     }
 

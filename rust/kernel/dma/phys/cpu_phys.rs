@@ -20,7 +20,8 @@ use core::ptr;
 ///
 /// # Invariants
 ///
-/// The range is not empty, and all of it is RAM.
+/// The range is not empty and does not wrap around. All of it is RAM, unless it is from
+/// [`from_raw`](Self::from_raw).
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct CpuPhys(bindings::cpu_phys);
@@ -87,6 +88,34 @@ impl CpuPhys {
     pub fn from_slice<T>(slice: &[T]) -> Result<Self> {
         // SAFETY: A reference is valid for reads of its size.
         unsafe { Self::from_ptr(slice.as_ptr().cast(), size_of_val(slice)) }
+    }
+
+    /// Returns the range of `len` bytes at physical address `addr`, which the caller knows to be
+    /// RAM: reserved memory, a carveout, memory without a `struct page`.
+    ///
+    /// It is mapped only for a device that reaches it without a bounce buffer and needs no cache
+    /// maintenance.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if `len` is 0, or the range wraps around.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::dma::phys::CpuPhys;
+    ///
+    /// assert_eq!(CpuPhys::from_raw(1 << 30, 4096)?.len(), 4096);
+    /// assert!(CpuPhys::from_raw(1 << 30, 0).is_err());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn from_raw(addr: PhysAddr, len: usize) -> Result<Self> {
+        let mut range = pin_init::zeroed();
+        // SAFETY: The pointer points to a local variable.
+        to_result(unsafe { bindings::cpu_phys_from_raw(addr, len, &raw mut range) })?;
+
+        // INVARIANT: `cpu_phys_from_raw()` refuses an empty range, and one that wraps around.
+        Ok(Self(range))
     }
 
     /// Returns the range of `value`, which the device may write.

@@ -8,7 +8,7 @@ mod private {
     pub trait Sealed {}
 }
 
-/// The direction of a [`Mapping`](super::Mapping).
+/// The direction of a transfer.
 ///
 /// Implemented by [`ToDevice`], [`FromDevice`] and [`Bidirectional`] only. No type stands for
 /// `DMA_NONE`.
@@ -34,8 +34,8 @@ pub trait Direction: private::Sealed {
 
 /// A [`Direction`] in which the CPU writes what the device reads.
 ///
-/// A [`CpuGuard`](super::CpuGuard) gives mutable access in these directions only. Data that the CPU
-/// writes into a [`FromDevice`] mapping may be lost, or may overwrite what the device wrote.
+/// What maps memory dereferences mutably in these directions only. Data that the CPU writes into
+/// memory that is mapped [`FromDevice`] does not reach the device.
 ///
 /// # Examples
 ///
@@ -46,21 +46,20 @@ pub trait Direction: private::Sealed {
 /// };
 /// # use kernel::dma::{phys::{testing::TestDevice, ToDevice}, DmaMask};
 ///
-/// fn clear<T, M, D>(map: &mut Mapping<'_, Cpu<M>, D>) -> Result
+/// fn clear<T, M, D>(mapping: &mut Mapping<'_, Cpu<M>, D>)
 /// where
 ///     T: AsBytes + FromBytes + Default,
 ///     M: Memory<Target = [T]>,
 ///     D: Writable,
 /// {
-///     map.cpu()?.fill_with(T::default);
-///     Ok(())
+///     mapping.fill_with(T::default);
 /// }
 ///
 /// # let owner = TestDevice::new(c"rust_phys_doc_writable", DmaMask::new::<64>())?;
 /// # let buffer = KVec::from_elem(7u16, 64, GFP_KERNEL)?;
-/// # let mut map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
-/// clear(&mut map)?;
-/// # assert!(map.unmap().iter().all(|&word| word == 0));
+/// # let mut mapping = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
+/// clear(&mut mapping);
+/// # assert!(mapping.unmap().iter().all(|&word| word == 0));
 /// # Ok::<(), Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
@@ -73,21 +72,21 @@ pub trait Writable: Direction {}
 ///
 /// # Examples
 ///
-/// See [`CpuGuard`](super::CpuGuard).
+/// See [`SgMapping`](super::SgMapping).
 pub struct ToDevice;
 
 /// The device writes, the CPU reads.
 ///
 /// # Examples
 ///
-/// See [`Mapping`](super::Mapping).
+/// See [`InFlight`](super::InFlight).
 pub struct FromDevice;
 
 /// CPU and device both write and read.
 ///
 /// # Examples
 ///
-/// See [the module](super).
+/// See [`Mapping`](super::Mapping).
 pub struct Bidirectional;
 
 impl private::Sealed for ToDevice {}

@@ -2,6 +2,7 @@
 
 //! The error of a mapping that failed.
 
+use super::Prepared;
 use crate::{
     fmt,
     prelude::*, //
@@ -9,7 +10,7 @@ use crate::{
 
 /// Why memory could not be mapped, and the memory.
 ///
-/// The memory of a request is the request and the storage that was to be used for it.
+/// The memory of a request is the request.
 ///
 /// `?` converts it into the [`Error`] and drops the memory.
 ///
@@ -59,6 +60,12 @@ impl<M> MapError<M> {
     #[inline]
     pub fn into_parts(self) -> (Error, M) {
         (self.error, self.memory)
+    }
+}
+
+impl<M> MapError<Prepared<M>> {
+    pub(super) fn unprepared(self) -> MapError<M> {
+        MapError::new(self.error, self.memory.into_memory())
     }
 }
 

@@ -3,16 +3,17 @@
 //! One range mapped for one device.
 
 use super::{
-    guard::bytes_of,
-    handle::Handle,
-    CpuGuard,
+    mapped::Mapped,
+    part::elements_to_bytes,
     CpuPhys,
     Direction,
     Elements,
     MapError,
     Memory,
     MmioPhys,
-    Route, //
+    Part,
+    Route,
+    Writable, //
 };
 use crate::{
     bindings,
@@ -21,11 +22,14 @@ use crate::{
         Device, //
     },
     dma::DmaAddress,
+    error::to_result,
     prelude::*, //
 };
 use core::{
     marker::PhantomData,
+    mem::ManuallyDrop,
     ops::{
+        Deref,
         DerefMut,
         Range, //
     }, //
@@ -35,23 +39,25 @@ mod private {
     pub trait Sealed {}
 }
 
-/// What a [`Mapping`] or an [`SgMapping`](super::SgMapping) maps: [`Cpu`] or [`Mmio`].
+/// What is mapped: [`Cpu`] or [`Mmio`].
 pub trait Kind: private::Sealed {}
 
-/// Memory that the CPU caches, owned by its [`Mapping`].
+/// Memory that the CPU caches, owned by what maps it.
 ///
 /// # Examples
 ///
 /// ```
-/// use kernel::dma::phys::{Bidirectional, Cpu, FromDevice, Mapping, PageBytes};
+/// use kernel::dma::phys::{Cpu, FromDevice, InFlight, Mapping, PageBytes, ToDevice};
 ///
 /// /// Mapped while the driver is bound.
 /// struct Buffers<'bound> {
-///     status: Mapping<'bound, Cpu<KBox<[u32; 16]>>, FromDevice>,
-///     ring: Mapping<'bound, Cpu<PageBytes>, Bidirectional>,
+///     /// Idle: the CPU may fill it.
+///     request: Mapping<'bound, Cpu<KBox<[u32; 16]>>, ToDevice>,
+///     /// The device writes into it.
+///     response: InFlight<'bound, Cpu<PageBytes>, FromDevice>,
 /// }
 /// # fn size(buffers: &Buffers<'_>) -> usize {
-/// #     buffers.status.size() + buffers.ring.size()
+/// #     buffers.request.size() + buffers.response.size()
 /// # }
 /// # Ok::<(), Error>(())
 /// ```
@@ -62,11 +68,11 @@ pub struct Cpu<M>(pub(super) M);
 /// # Examples
 ///
 /// ```
-/// use kernel::dma::phys::{Mapping, Mmio, ToDevice};
+/// use kernel::dma::phys::{InFlight, Mmio, ToDevice};
 ///
 /// /// One transfer that reads another device's memory. The removal of the peer waits for it.
 /// struct Source<'bound> {
-///     frames: Mapping<'bound, Mmio<'bound>, ToDevice>,
+///     frames: InFlight<'bound, Mmio<'bound>, ToDevice>,
 /// }
 /// # fn size(source: &Source<'_>) -> usize {
 /// #     source.frames.size()
@@ -74,6 +80,13 @@ pub struct Cpu<M>(pub(super) M);
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Mmio<'peer>(PhantomData<MmioPhys<'peer>>);
+
+/// Memory that a mapping does not own: the caller of an `unsafe` function vouches for it.
+///
+/// # Examples
+///
+/// See [`Mapping::from_range`].
+pub struct Unowned(());
 
 impl<M> private::Sealed for Cpu<M> {}
 impl private::Sealed for Mmio<'_> {}
@@ -88,65 +101,188 @@ impl Mmio<'_> {
     }
 }
 
-/// One range mapped for one device.
+impl Unowned {
+    #[inline]
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+}
+
+/// One range, mapped for a device and owned by the CPU.
 ///
-/// `K` is what the range consists of, [`Cpu`] or [`Mmio`], and `D` is the direction of the
-/// transfer; see the [module](super). Dropping a mapping unmaps the range. It may be dropped in
-/// atomic context if its memory may be.
+/// It dereferences to the data of its memory. It has no DMA address: [`submit`](Self::submit) hands
+/// the memory to the device and returns an [`InFlight`], which has.
+///
+/// The memory is mapped and unmapped without a transfer, so what the CPU has written stays. A
+/// driver keeps a mapping and submits it again and again: behind an IOMMU that is much faster than
+/// mapping for each transfer. For a single transfer use [`InFlight::map`].
+///
+/// Dropping it unmaps and frees the memory. It may be dropped in atomic context if its memory may
+/// be.
 ///
 /// # Invariants
 ///
-/// `handle` maps the range that `kind` owns or borrows, in direction `D`.
+/// The device accesses no byte of the memory: it has got no address since it was mapped or last
+/// [completed](InFlight::complete).
 ///
 /// # Examples
 ///
 /// ```
-/// use kernel::dma::phys::{Cpu, FromDevice, Mapping};
+/// use kernel::dma::phys::{Bidirectional, Cpu, Mapping};
 /// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
 /// # let owner = TestDevice::new(c"rust_phys_doc_mapping", DmaMask::new::<64>())?;
 /// # let dev = owner.device();
 ///
 /// let buffer = KVec::from_elem(0u8, 4096, GFP_KERNEL)?;
-/// let mut map = Mapping::<Cpu<_>, FromDevice>::new(dev, buffer)?;
+/// let mut mapping = Mapping::<Cpu<_>, Bidirectional>::new(dev, buffer)?;
 ///
-/// // The device writes 4096 bytes to `map.dma_address()` and reports completion.
+/// for round in 0..3 {
+///     mapping[0] = round;
+///     let in_flight = mapping.submit();
 ///
-/// let first = map.cpu()?[0];
-/// let buffer = map.unmap();
-/// assert_eq!(buffer[0], first);
+///     // The device works on `in_flight.dma_address()` and reports completion.
+///
+///     // SAFETY: The device has finished.
+///     mapping = unsafe { in_flight.complete() };
+///     assert_eq!(mapping[0], round);
+/// }
+/// assert_eq!(mapping.unmap().len(), 4096);
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Mapping<'bound, K: Kind, D: Direction> {
-    // Dropped first: the range is unmapped before its memory is freed.
-    handle: Handle<'bound, bindings::dma_phys_map, K>,
-    kind: K,
+    mapped: ManuallyDrop<Mapped<'bound, bindings::dma_phys_map, K>>,
     _direction: PhantomData<D>,
 }
 
-impl<K: Kind, D: Direction> Mapping<'_, K, D> {
-    /// Returns the DMA address of the first byte.
-    ///
-    /// All bytes follow it without a gap.
+/// One range, mapped for a device and owned by the device.
+///
+/// It has the DMA address and no data. It comes from [`Mapping::submit`], or from
+/// [`map`](Self::map) for a single transfer. Ranges of another device's memory exist in this state
+/// only.
+///
+/// [`complete`](Self::complete) and [`unmap`](Self::unmap) take it back. They are `unsafe`, since
+/// only the driver knows when the device has finished.
+///
+/// # Drop
+///
+/// Dropping it leaks the memory together with its mapping, since the device may access both. It is
+/// reported in the log, ratelimited, and counted in the file `dma_phys/counters` of debugfs. So a
+/// driver takes what is in flight out of its data when it is unbound, after it has stopped the
+/// device. A leaked mapping of device memory blocks the removal of its peer indefinitely.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::dma::phys::{Cpu, FromDevice, InFlight};
+/// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
+/// # let owner = TestDevice::new(c"rust_phys_doc_in_flight", DmaMask::new::<64>())?;
+/// # let dev = owner.device();
+///
+/// let buffer = KBox::new([0u32; 128], GFP_KERNEL)?;
+/// let in_flight = InFlight::<Cpu<_>, FromDevice>::map(dev, buffer)?;
+/// assert_eq!(in_flight.size(), 512);
+///
+/// // The device writes 512 bytes to `in_flight.dma_address()` and reports completion.
+///
+/// // SAFETY: The device has finished.
+/// let buffer = unsafe { in_flight.unmap() };
+/// assert_eq!(buffer[127], 0);
+/// # Ok::<(), Error>(())
+/// ```
+#[must_use = "dropping it leaks the memory and its mapping"]
+pub struct InFlight<'bound, K: Kind, D: Direction> {
+    mapped: ManuallyDrop<Mapped<'bound, bindings::dma_phys_map, K>>,
+    _direction: PhantomData<D>,
+}
+
+impl<'bound, K: Kind, D: Direction> Mapping<'bound, K, D> {
     #[inline]
-    pub fn dma_address(&self) -> DmaAddress {
-        self.handle.raw().addr
+    fn new_mapped(mapped: Mapped<'bound, bindings::dma_phys_map, K>) -> Self {
+        Self {
+            mapped: ManuallyDrop::new(mapped),
+            _direction: PhantomData,
+        }
+    }
+
+    /// Takes the contents out, without `drop()`.
+    #[inline]
+    fn into_mapped(self) -> Mapped<'bound, bindings::dma_phys_map, K> {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is neither used again nor dropped.
+        unsafe { ManuallyDrop::take(&mut this.mapped) }
     }
 
     /// Returns the length in bytes, which is never 0.
     #[inline]
     pub fn size(&self) -> usize {
-        self.handle.size()
+        self.mapped.raw.size
     }
 
     /// Returns how the device reaches the range.
     #[inline]
     pub fn route(&self) -> Route {
-        self.handle.route()
+        self.mapped.route()
+    }
+
+    /// Hands the memory to the device.
+    ///
+    /// The device then reads what the CPU has written: bounce buffers are copied and caches written
+    /// back, if there are any. It is no barrier: a register write that starts the device has its
+    /// own, as always.
+    ///
+    /// May be called in any context.
+    #[inline]
+    pub fn submit(self) -> InFlight<'bound, K, D> {
+        let mut mapped = self.into_mapped();
+
+        mapped.sync_for_device();
+        InFlight::new_mapped(mapped)
+    }
+}
+
+impl<'bound, K: Kind, D: Direction> InFlight<'bound, K, D> {
+    #[inline]
+    fn new_mapped(mapped: Mapped<'bound, bindings::dma_phys_map, K>) -> Self {
+        Self {
+            mapped: ManuallyDrop::new(mapped),
+            _direction: PhantomData,
+        }
+    }
+
+    /// Takes the contents out, without `drop()`.
+    #[inline]
+    fn into_mapped(self) -> Mapped<'bound, bindings::dma_phys_map, K> {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is neither used again nor dropped.
+        unsafe { ManuallyDrop::take(&mut this.mapped) }
+    }
+
+    /// Returns the DMA address of the first byte.
+    ///
+    /// All bytes follow it without a gap. The device may use it until this is completed or
+    /// unmapped.
+    #[inline]
+    pub fn dma_address(&self) -> DmaAddress {
+        self.mapped.raw.addr
+    }
+
+    /// Returns the length in bytes, which is never 0.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.mapped.raw.size
+    }
+
+    /// Returns how the device reaches the range.
+    #[inline]
+    pub fn route(&self) -> Route {
+        self.mapped.route()
     }
 }
 
 impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
-    /// Maps `memory` for `dev`, and gives it to the device.
+    /// Maps `memory` for `dev`. The CPU still owns it.
     ///
     /// Does not sleep.
     ///
@@ -178,139 +314,27 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// let faux: &faux::Device<Bound> = owner.as_ref();
     /// let dev: &Device<Bound> = faux.as_ref();
     ///
-    /// let map = Mapping::<Cpu<_>, ToDevice>::new(dev, KBox::new([1u8; 64], GFP_KERNEL)?);
-    /// let error = map.err().ok_or(EIO)?;
+    /// let mapping = Mapping::<Cpu<_>, ToDevice>::new(dev, KBox::new([1u8; 64], GFP_KERNEL)?);
+    /// let error = mapping.err().ok_or(EIO)?;
     /// assert_eq!(error.error(), EINVAL);
     /// assert_eq!(error.into_memory()[63], 1);
     /// # Ok::<(), Error>(())
     /// ```
     #[inline]
-    pub fn new(dev: &'bound Device<Bound>, mut memory: M) -> Result<Self, MapError<M>>
+    pub fn new(dev: &'bound Device<Bound>, memory: M) -> Result<Self, MapError<M>>
     where
         M: Memory,
     {
-        let range = memory.range();
-
-        // SAFETY: `range` covers the bytes that `memory` dereferences to. Forgetting the mapping
-        // forgets `memory`. By the safety requirements of `Memory` the bytes are then leaked, they
-        // do not move, and they are read and written only through a borrow of `memory`.
-        unsafe { Self::map(dev, memory, range) }
-    }
-
-    /// Maps `range` of `memory`.
-    ///
-    /// # Safety
-    ///
-    /// Until the mapping is dropped, or indefinitely if it is forgotten, and as long as `memory` is
-    /// only moved:
-    ///
-    /// - `range` covers the bytes that `memory` dereferences to, and they stay allocated;
-    /// - they are written only through a borrow of `memory`, and read only through one unless `D`
-    ///   is [`ToDevice`](super::ToDevice).
-    #[inline]
-    pub(super) unsafe fn map(
-        dev: &'bound Device<Bound>,
-        memory: M,
-        range: Result<CpuPhys>,
-    ) -> Result<Self, MapError<M>> {
-        let range = match range {
-            Ok(range) => range,
-            Err(error) => return Err(MapError::new(error, memory)),
-        };
-
-        // SAFETY: The handle is zeroed, so it is empty; the range was validated. The handle becomes
-        // part of a `Mapping` together with the memory. A `Mapping` drops the handle first, and
-        // gives access to the memory only in a `CpuGuard`, between the two syncs.
-        let handle = unsafe {
-            Handle::new(dev, pin_init::zeroed(), |dev, map| {
-                bindings::dma_phys_map_cpu(dev, range.as_raw(), D::DIRECTION.into(), 0, map)
-            })
-        };
-
-        match handle {
-            // INVARIANT: The handle maps the bytes of `memory`, which do not move with it.
-            Ok(handle) => Ok(Self {
-                handle,
-                kind: Cpu(memory),
-                _direction: PhantomData,
-            }),
-            Err(error) => Err(MapError::new(error.error(), memory)),
-        }
-    }
-
-    /// Gives the memory to the CPU until the guard is dropped.
-    ///
-    /// # Errors
-    ///
-    /// None is expected: the C core refuses only bytes that are not mapped.
-    ///
-    /// # Examples
-    ///
-    /// See [`CpuGuard`].
-    pub fn cpu(&mut self) -> Result<CpuGuard<'_, M::Target, D>>
-    where
-        M: DerefMut,
-    {
-        let size = self.handle.size();
-        let bytes = self.handle.cpu(0, size)?;
-
-        // SAFETY: By the type invariant the handle maps exactly the bytes of the memory, and
-        // `bytes` are all of them.
-        Ok(unsafe { CpuGuard::new(bytes, &mut *self.kind.0) })
-    }
-
-    /// Gives some elements to the CPU until the guard is dropped.
-    ///
-    /// No other byte is synced, or copied if the mapping bounces.
-    ///
-    /// # Cache lines
-    ///
-    /// For a device that is not coherent, a sync covers whole cache lines. If the device writes
-    /// into a line that the guard covers in part, either write may be lost. While a guard exists,
-    /// let the device write only into lines that the guard does not cover: choose ranges that start
-    /// and end at multiples of `dma_get_cache_alignment()`.
-    ///
-    /// # Errors
-    ///
-    /// - [`EINVAL`] if `range` is empty.
-    /// - [`ERANGE`] if it ends beyond the last element.
-    ///
-    /// # Examples
-    ///
-    /// A ring of 16 messages, of which the device has written one:
-    ///
-    /// ```
-    /// use kernel::dma::phys::{Cpu, FromDevice, Mapping};
-    /// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
-    /// # let owner = TestDevice::new(c"rust_phys_doc_range", DmaMask::new::<64>())?;
-    /// # let dev = owner.device();
-    ///
-    /// let ring = KVec::from_elem(0u32, 16 * 64, GFP_KERNEL)?;
-    /// let mut ring = Mapping::<Cpu<_>, FromDevice>::new(dev, ring)?;
-    /// # let index = 3;
-    ///
-    /// let message = ring.cpu_range(index * 64..(index + 1) * 64)?;
-    /// assert_eq!(message.len(), 64);
-    /// assert_eq!(message[0], 0);
-    /// drop(message);
-    ///
-    /// assert_eq!(ring.cpu_range(0..16 * 64 + 1).err(), Some(ERANGE));
-    /// assert_eq!(ring.cpu_range(8..8).err(), Some(EINVAL));
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn cpu_range<T>(&mut self, range: Range<usize>) -> Result<CpuGuard<'_, [T], D>>
-    where
-        M: DerefMut<Target: Elements<Element = T>>,
-    {
-        let (offset, len) = bytes_of::<T>(&range, self.handle.size())?;
-        let bytes = self.handle.cpu(offset, len)?;
-
-        // SAFETY: By the type invariant the handle maps exactly the elements of the memory, so
-        // `bytes` are those of `range`.
-        Ok(unsafe { CpuGuard::new(bytes, &mut self.kind.0.elements()[range]) })
+        Ok(Self::new_mapped(map_memory::<M, D>(
+            dev,
+            memory,
+            bindings::DMA_PHYS_SKIP_CPU_SYNC,
+        )?))
     }
 
     /// Unmaps the memory and returns it.
+    ///
+    /// No bytes are transferred: the CPU has owned the memory.
     ///
     /// # Examples
     ///
@@ -323,21 +347,202 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// # let dev = owner.device();
     ///
     /// let request = KBox::new([1u8; 64], GFP_KERNEL)?;
-    /// let map = Mapping::<Cpu<_>, ToDevice>::new(dev, request)?;
-    /// let map = Mapping::<Cpu<_>, FromDevice>::new(dev, map.unmap())?;
-    /// let response = map.unmap();
+    /// let mapping = Mapping::<Cpu<_>, ToDevice>::new(dev, request)?;
+    /// let mapping = Mapping::<Cpu<_>, FromDevice>::new(dev, mapping.unmap())?;
+    /// let response = mapping.unmap();
     /// # assert_eq!(*response, [1u8; 64]);
     /// # Ok::<(), Error>(())
     /// ```
     #[inline]
     pub fn unmap(self) -> M {
-        let Self { handle, kind, .. } = self;
-        drop(handle);
-        kind.0
+        self.into_mapped().unmap_from_cpu().1 .0
     }
 }
 
-impl<'bound, 'peer, D: Direction> Mapping<'bound, Mmio<'peer>, D> {
+impl<'bound, D: Direction> Mapping<'bound, Cpu<Unowned>, D> {
+    /// Maps a range that the mapping does not own: of a page pool, of reserved memory, of pinned
+    /// user pages, or borrowed.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`new`](Self::new). A range from [`CpuPhys::from_raw`] is refused with
+    /// [`EOPNOTSUPP`] if it would have to be bounced, or its caches maintained.
+    ///
+    /// # Safety
+    ///
+    /// Until the returned value is unmapped or dropped, and indefinitely if it or an [`InFlight`]
+    /// made from it is forgotten or leaked:
+    ///
+    /// - the range is memory, and it stays allocated to the caller;
+    /// - while an [`InFlight`] made from it exists, no code accesses a byte of it that the device
+    ///   writes, and none writes a byte that the device reads.
+    ///
+    /// # Examples
+    ///
+    /// A page that several owners share is mapped for a device to read:
+    ///
+    /// ```
+    /// use kernel::{
+    ///     device::{Bound, Device},
+    ///     dma::phys::{Cpu, CpuPhys, Mapping, ToDevice, Unowned},
+    ///     page::{Page, PAGE_SIZE}, //
+    /// };
+    ///
+    /// /// # Safety
+    /// ///
+    /// /// The page stays allocated until the mapping is dropped. It is not written meanwhile.
+    /// unsafe fn map_page<'bound>(
+    ///     dev: &'bound Device<Bound>,
+    ///     page: &Page,
+    /// ) -> Result<Mapping<'bound, Cpu<Unowned>, ToDevice>> {
+    ///     let range = CpuPhys::from_page(page, 0, PAGE_SIZE)?;
+    ///
+    ///     // SAFETY: The caller guarantees it.
+    ///     unsafe { Mapping::from_range(dev, range) }
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub unsafe fn from_range(dev: &'bound Device<Bound>, range: CpuPhys) -> Result<Self> {
+        let flags = bindings::DMA_PHYS_SKIP_CPU_SYNC;
+        let raw = map_range::<D>(dev, &range, flags)?;
+
+        // SAFETY: The handle was just mapped for `dev`, which is bound for `'bound`. The caller
+        // guarantees for the memory.
+        Ok(Self::new_mapped(unsafe {
+            Mapped::new(raw, Cpu(Unowned::new()))
+        }))
+    }
+}
+
+impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
+    /// Maps `memory` for `dev` and hands it to the device, in one call.
+    ///
+    /// Does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`Mapping::new`]. An error returns `memory`.
+    ///
+    /// # Examples
+    ///
+    /// See [`InFlight`].
+    #[inline]
+    pub fn map(dev: &'bound Device<Bound>, memory: M) -> Result<Self, MapError<M>>
+    where
+        M: Memory,
+    {
+        Ok(Self::new_mapped(map_memory::<M, D>(dev, memory, 0)?))
+    }
+
+    /// Takes the memory back from the device. It stays mapped.
+    ///
+    /// The CPU then reads what the device has written: bounce buffers are copied and caches
+    /// invalidated, if there are any.
+    ///
+    /// May be called in any context.
+    ///
+    /// # Safety
+    ///
+    /// From now until the next [`submit`](Mapping::submit) the device accesses no byte of the
+    /// memory, because it never got the address, or has finished and holds no descriptor for it, or
+    /// was stopped.
+    ///
+    /// # Examples
+    ///
+    /// See [`Mapping`].
+    #[inline]
+    pub unsafe fn complete(self) -> Mapping<'bound, Cpu<M>, D> {
+        let mut mapped = self.into_mapped();
+
+        mapped.sync_for_cpu();
+        // INVARIANT: The caller guarantees that the device accesses no byte.
+        Mapping::new_mapped(mapped)
+    }
+
+    /// Takes the memory back from the device, unmaps it and returns it.
+    ///
+    /// Same as [`complete`](Self::complete) and [`Mapping::unmap`], in one call.
+    ///
+    /// # Safety
+    ///
+    /// From now on the device accesses no byte of the memory through this mapping, because it never
+    /// got the address, or has finished and holds no descriptor for it, or was stopped.
+    ///
+    /// # Examples
+    ///
+    /// See [`InFlight`].
+    #[inline]
+    pub unsafe fn unmap(self) -> M {
+        self.into_mapped().unmap_from_device().1 .0
+    }
+
+    /// Gives some elements to the CPU while the device keeps the others.
+    ///
+    /// The elements are transferred to the CPU now, and to the device when the returned value is
+    /// dropped. No other byte is transferred.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if `range` is empty.
+    /// - [`ERANGE`] if it ends beyond the last element.
+    ///
+    /// # Safety
+    ///
+    /// Until the returned value is dropped, or forgotten, the device accesses no byte of the cache
+    /// lines that contain the elements. If the device is not coherent these are whole lines, so
+    /// `range` should start and end at multiples of `dma_get_cache_alignment()` bytes.
+    ///
+    /// # Examples
+    ///
+    /// A ring of 16 messages, of which the device has written one:
+    ///
+    /// ```
+    /// use kernel::dma::phys::{Cpu, FromDevice, InFlight};
+    /// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
+    /// # let owner = TestDevice::new(c"rust_phys_doc_part", DmaMask::new::<64>())?;
+    /// # let dev = owner.device();
+    ///
+    /// let ring = KVec::from_elem(0u32, 16 * 64, GFP_KERNEL)?;
+    /// let mut ring = InFlight::<Cpu<_>, FromDevice>::map(dev, ring)?;
+    /// # let index = 3;
+    ///
+    /// // SAFETY: The device has finished with this message. A message fills whole cache lines.
+    /// let message = unsafe { ring.part(index * 64..(index + 1) * 64) }?;
+    /// assert_eq!(message.len(), 64);
+    /// assert_eq!(message[0], 0);
+    /// drop(message);
+    ///
+    /// // SAFETY: The device does not access it.
+    /// let refused = unsafe { ring.part(0..16 * 64 + 1) }.err();
+    /// assert_eq!(refused, Some(ERANGE));
+    ///
+    /// // SAFETY: The device was stopped.
+    /// drop(unsafe { ring.unmap() });
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub unsafe fn part<T>(&mut self, range: Range<usize>) -> Result<Part<'_, [T], D>>
+    where
+        M: DerefMut<Target: Elements<Element = T>>,
+    {
+        let mapped = &mut *self.mapped;
+        let (offset, len) = elements_to_bytes::<T>(&range, mapped.raw.size)?;
+        // SAFETY: By the type invariant of `Mapped` the handle is live, and its device is bound.
+        to_result(unsafe { bindings::dma_phys_sync_for_cpu(&mut mapped.raw, offset, len) })?;
+
+        // SAFETY: The bytes were just transferred to the CPU. By the type invariant of `Mapped` the
+        // handle maps exactly the elements of the memory, so the bytes are those of `range`.
+        Ok(unsafe {
+            Part::new(
+                &mut mapped.raw,
+                offset,
+                len,
+                &mut mapped.kind.0.elements()[range],
+            )
+        })
+    }
+}
+
+impl<'bound, 'peer, D: Direction> InFlight<'bound, Mmio<'peer>, D> {
     /// Maps a range of another device's memory for `dev`.
     ///
     /// The removal of the peer waits until the range is unmapped. Does not sleep; must not be
@@ -359,20 +564,95 @@ impl<'bound, 'peer, D: Direction> Mapping<'bound, Mmio<'peer>, D> {
     /// # Examples
     ///
     /// See [`MmioPhys::from_bar`].
-    pub fn new_mmio(dev: &'bound Device<Bound>, range: MmioPhys<'peer>) -> Result<Self> {
-        // SAFETY: The handle is zeroed, so it is empty; the range was validated. The C core holds a
-        // reference to the peer until the range is unmapped, so the device memory stays.
-        let handle = unsafe {
-            Handle::new(dev, pin_init::zeroed(), |dev, map| {
-                bindings::dma_phys_map_mmio(dev, range.as_raw(), D::DIRECTION.into(), 0, map)
-            })
-        };
+    pub fn map(dev: &'bound Device<Bound>, range: MmioPhys<'peer>) -> Result<Self> {
+        let mut raw = pin_init::zeroed();
+        let dir = D::DIRECTION.into();
+        // SAFETY: `dev` is a reference to a device; the range was validated. The handle is zeroed,
+        // so it is empty.
+        to_result(unsafe {
+            bindings::dma_phys_map_mmio(dev.as_raw(), range.as_raw(), dir, 0, &raw mut raw)
+        })?;
 
-        // INVARIANT: The handle maps `range`, which `kind` borrows for `'peer`.
-        Ok(Self {
-            handle: handle?,
-            kind: Mmio::new(),
-            _direction: PhantomData,
-        })
+        // SAFETY: The handle was just mapped for `dev`, which is bound for `'bound`. The C core
+        // holds the peer until it is unmapped, so the device memory stays.
+        Ok(Self::new_mapped(unsafe { Mapped::new(raw, Mmio::new()) }))
+    }
+
+    /// Unmaps the range.
+    ///
+    /// # Safety
+    ///
+    /// From now on the device accesses no byte of the range through this mapping, because it never
+    /// got the address, or has finished and holds no descriptor for it, or was stopped.
+    #[inline]
+    pub unsafe fn unmap(self) {
+        self.into_mapped().unmap_from_device();
+    }
+}
+
+/// Maps `memory`, and takes it.
+#[inline]
+fn map_memory<'bound, M: Memory, D: Direction>(
+    dev: &'bound Device<Bound>,
+    mut memory: M,
+    flags: u32,
+) -> Result<Mapped<'bound, bindings::dma_phys_map, Cpu<M>>, MapError<M>> {
+    let raw = memory
+        .range()
+        .and_then(|range| map_range::<D>(dev, &range, flags));
+
+    match raw {
+        // SAFETY: The handle was just mapped for `dev`, which is bound for `'bound`. By the safety
+        // requirements of `Memory` the range is that of the bytes of `memory`. They stay where they
+        // are when it is moved, and they are leaked when it is.
+        Ok(raw) => Ok(unsafe { Mapped::new(raw, Cpu(memory)) }),
+        Err(error) => Err(MapError::new(error, memory)),
+    }
+}
+
+/// Maps `range`.
+#[inline]
+fn map_range<D: Direction>(
+    dev: &Device<Bound>,
+    range: &CpuPhys,
+    flags: u32,
+) -> Result<bindings::dma_phys_map> {
+    let mut raw = pin_init::zeroed();
+    let dir = D::DIRECTION.into();
+    // SAFETY: `dev` is a reference to a device; the range was validated. The handle is zeroed, so
+    // it is empty.
+    to_result(unsafe {
+        bindings::dma_phys_map_cpu(dev.as_raw(), range.as_raw(), dir, flags, &raw mut raw)
+    })?;
+    Ok(raw)
+}
+
+impl<M: Deref, D: Direction> Deref for Mapping<'_, Cpu<M>, D> {
+    type Target = M::Target;
+
+    #[inline]
+    fn deref(&self) -> &M::Target {
+        &self.mapped.kind.0
+    }
+}
+
+impl<M: DerefMut, D: Writable> DerefMut for Mapping<'_, Cpu<M>, D> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut M::Target {
+        &mut self.mapped.kind.0
+    }
+}
+
+impl<K: Kind, D: Direction> Drop for Mapping<'_, K, D> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: `mapped` is not used again.
+        drop(unsafe { ManuallyDrop::take(&mut self.mapped) }.unmap_from_cpu());
+    }
+}
+
+impl<K: Kind, D: Direction> Drop for InFlight<'_, K, D> {
+    fn drop(&mut self) {
+        self.mapped.report_leak();
     }
 }

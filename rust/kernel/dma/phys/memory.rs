@@ -95,14 +95,14 @@ mod private {
 
 /// Memory that consists of elements: `[T]` and `[T; N]`.
 ///
-/// A [`CpuGuard`](super::CpuGuard) can give access to some of them.
+/// The CPU can access some of them while a device keeps the others.
 ///
 /// # Examples
 ///
-/// See [`Mapping::cpu_range`](super::Mapping::cpu_range).
+/// See [`InFlight::part`](super::InFlight::part).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no elements to select a range of",
-    note = "map a slice or an array, or access all of it with `cpu()`"
+    note = "map a slice or an array, or complete all of it"
 )]
 pub trait Elements: private::Sealed {
     /// The type of an element.

@@ -54,7 +54,7 @@ impl<'peer> MmioPhys<'peer> {
     /// ```
     /// use kernel::{
     ///     device::{Bound, Device},
-    ///     dma::phys::{FromDevice, Mapping, Mmio, MmioPhys},
+    ///     dma::phys::{FromDevice, InFlight, Mmio, MmioPhys},
     ///     pci, //
     /// };
     ///
@@ -62,8 +62,8 @@ impl<'peer> MmioPhys<'peer> {
     /// fn map_bar<'a>(
     ///     dev: &'a Device<Bound>,
     ///     peer: &'a pci::Device,
-    /// ) -> Result<Mapping<'a, Mmio<'a>, FromDevice>> {
-    ///     Mapping::new_mmio(dev, MmioPhys::from_bar(peer, 4, 0, 4096)?)
+    /// ) -> Result<InFlight<'a, Mmio<'a>, FromDevice>> {
+    ///     InFlight::<Mmio<'_>, _>::map(dev, MmioPhys::from_bar(peer, 4, 0, 4096)?)
     /// }
     /// # Ok::<(), Error>(())
     /// ```
@@ -106,7 +106,7 @@ impl<'peer> MmioPhys<'peer> {
     /// ```
     /// use kernel::{
     ///     device::{Bound, Device},
-    ///     dma::phys::{Mapping, Mmio, MmioPhys, ToDevice},
+    ///     dma::phys::{InFlight, Mmio, MmioPhys, ToDevice},
     ///     platform, //
     /// };
     ///
@@ -114,9 +114,9 @@ impl<'peer> MmioPhys<'peer> {
     /// fn fifo<'a>(
     ///     dma: &'a Device<Bound>,
     ///     owner: &'a platform::Device<Bound>,
-    /// ) -> Result<Mapping<'a, Mmio<'a>, ToDevice>> {
+    /// ) -> Result<InFlight<'a, Mmio<'a>, ToDevice>> {
     ///     let registers = owner.resource_by_index(0).ok_or(ENXIO)?;
-    ///     Mapping::new_mmio(dma, MmioPhys::from_resource(registers, 8, 4)?)
+    ///     InFlight::<Mmio<'_>, _>::map(dma, MmioPhys::from_resource(registers, 8, 4)?)
     /// }
     /// # Ok::<(), Error>(())
     /// ```

@@ -4,12 +4,15 @@
 
 use super::{
     Cpu,
-    CpuGuard,
     CpuPhys,
     Direction,
     Memory,
+    Part,
+    Prepared,
+    SgInFlight,
     SgMapping,
-    SgMemory, //
+    SgMemory,
+    Writable, //
 };
 use crate::{
     alloc::{
@@ -56,10 +59,10 @@ use core::{
 ///
 /// # let owner = TestDevice::new(c"rust_phys_doc_page", DmaMask::new::<64>())?;
 /// # let dev = owner.device();
-/// let map = Mapping::<Cpu<_>, ToDevice>::new(dev, page)?;
-/// assert_eq!(map.size(), PAGE_SIZE);
+/// let mapping = Mapping::<Cpu<_>, ToDevice>::new(dev, page)?;
+/// assert_eq!(mapping.size(), PAGE_SIZE);
 ///
-/// let page = map.unmap();
+/// let page = mapping.unmap();
 /// assert_eq!(page[..2], [1, 0]);
 /// # Ok::<(), Error>(())
 /// ```
@@ -139,22 +142,53 @@ unsafe impl SgMemory for KVec<PageBytes> {
     }
 }
 
-impl<D: Direction> SgMapping<'_, Cpu<KVec<PageBytes>>, D> {
-    /// Gives one page to the CPU until the guard is dropped.
+impl Prepared<KVec<PageBytes>> {
+    /// Returns the page at `index`, to be written.
+    ///
+    /// # Errors
+    ///
+    /// [`ERANGE`] if there is none.
+    pub fn page_mut(&mut self, index: usize) -> Result<&mut [u8]> {
+        bytes_of_page(&mut self.memory, index)
+    }
+}
+
+impl<D: Writable> SgMapping<'_, Cpu<KVec<PageBytes>>, D> {
+    /// Returns the page at `index`, to be written.
+    ///
+    /// # Errors
+    ///
+    /// [`ERANGE`] if there is none.
+    ///
+    /// # Examples
+    ///
+    /// See [`SgMapping::new`].
+    pub fn page_mut(&mut self, index: usize) -> Result<&mut [u8]> {
+        bytes_of_page(self.memory_mut(), index)
+    }
+}
+
+impl<D: Direction> SgInFlight<'_, Cpu<KVec<PageBytes>>, D> {
+    /// Gives one page to the CPU while the device keeps the others.
+    ///
+    /// Same as [`InFlight::part`](super::InFlight::part).
     ///
     /// # Errors
     ///
     /// [`ERANGE`] if there is no page with this index.
     ///
-    /// # Examples
+    /// # Safety
     ///
-    /// See [`SgMapping::new`].
-    pub fn cpu_page(&mut self, index: usize) -> Result<CpuGuard<'_, [u8], D>> {
-        let page = self.kind.0.get_mut(index).ok_or(ERANGE)?;
-        let bytes = self.handle.cpu(index * PAGE_SIZE, PAGE_SIZE)?;
+    /// Until the returned value is dropped, or forgotten, the device accesses no byte of the page.
+    pub unsafe fn part(&mut self, index: usize) -> Result<Part<'_, [u8], D>> {
+        let offset = index.checked_mul(PAGE_SIZE).ok_or(ERANGE)?;
 
-        // SAFETY: By the type invariant the handle maps exactly the pages, in order, so `bytes` are
-        // those of `page`.
-        Ok(unsafe { CpuGuard::new(bytes, &mut **page) })
+        // SAFETY: The list maps exactly the pages, in order, so these bytes are those of the page.
+        // The caller guarantees the rest.
+        unsafe { self.share(offset, PAGE_SIZE, |pages| bytes_of_page(pages, index)) }
     }
+}
+
+fn bytes_of_page(pages: &mut KVec<PageBytes>, index: usize) -> Result<&mut [u8]> {
+    pages.get_mut(index).map(|page| &mut **page).ok_or(ERANGE)
 }

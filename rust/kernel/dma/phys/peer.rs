@@ -91,7 +91,7 @@ impl<'bound> Peer<'bound> {
     /// # Errors
     ///
     /// - [`EEXIST`] if this was called before.
-    /// - [`ENOMEM`] if there is no memory for the pages.
+    /// - [`ENOMEM`] if there is no memory for the pages; it may work later.
     /// - Other errors of `pci_p2pdma_add_resource()`.
     pub fn publish(&self) -> Result {
         let pdev = pci_raw(self.owner);
@@ -103,7 +103,8 @@ impl<'bound> Peer<'bound> {
         // SAFETY: `owner` is a reference to a device, so the pointer is valid. The device is bound,
         // so devres removes the pages when it is unbound. By the type invariant the BAR is
         // registered, so it is memory with an address.
-        to_result(unsafe { bindings::pci_p2pdma_add_resource(pdev, self.bar, 0, 0) })?;
+        to_result(unsafe { bindings::pci_p2pdma_add_resource(pdev, self.bar, 0, 0) })
+            .inspect_err(|_| self.published.store(false, Relaxed))?;
         // SAFETY: See above.
         unsafe { bindings::pci_p2pmem_publish(pdev, true) };
         Ok(())

@@ -7,6 +7,10 @@ use crate::{
     alloc::Flags,
     bindings,
     container_of,
+    device::{
+        Bound,
+        Device, //
+    },
     error::to_result,
     prelude::*,
     sync::atomic::{
@@ -16,6 +20,7 @@ use crate::{
     types::Opaque, //
 };
 use core::{
+    marker::PhantomData,
     mem::ManuallyDrop,
     ops::Deref, //
 };
@@ -26,11 +31,11 @@ use core::{
 ///
 /// See [`PeerClient`].
 pub trait Revoke: Send + Sync {
-    /// Drops all mappings of the peer, or causes them to be dropped soon.
+    /// Unmaps all that is mapped of the peer, or causes it to be unmapped soon.
     ///
-    /// Called at most once, when the peer is being removed or suspended and new mappings of it
-    /// fail. The removal of the peer waits for this callback and then for the last mapping. May
-    /// sleep, but must not take the lock of a device.
+    /// Called at most once between two resumes of the peer, when it is being removed or suspended
+    /// and new maps of it fail. The removal of the peer waits for this callback and then for the
+    /// last unmap. May sleep, but must not take the lock of a device.
     fn revoke(&self);
 }
 
@@ -46,17 +51,18 @@ struct Node<T> {
 
 /// A client of a peer, which is revoked before the peer is removed or suspended.
 ///
-/// It is for drivers that keep mappings of a peer for longer than a transfer: without it the
-/// removal of the peer waits for as long as they are mapped. Attach first, then map.
+/// It is for drivers that keep a peer mapped for longer than a transfer: without it the removal of
+/// the peer waits for as long as it is mapped. Attach first, then map.
 ///
 /// Dropping it waits for a callback that runs on another CPU. So the drop may sleep, and the
-/// callback must not wait for it. A client that is dropped by its own callback is leaked with its
-/// data, as the callback still uses both.
+/// callback must not wait for it. A client that is dropped by its own callback, or by devres, is
+/// leaked with its data, as they still use it. One that is forgotten is detached by devres when the
+/// driver is unbound.
 ///
 /// # Invariants
 ///
-/// `node` was attached. It is not moved or freed until it was detached and its callback has
-/// returned.
+/// `node` was attached, and devres detaches it if it was not detached before. It is not moved or
+/// freed until it was detached and its callback has returned.
 ///
 /// # Examples
 ///
@@ -65,28 +71,33 @@ struct Node<T> {
 /// ```
 /// use kernel::{
 ///     device::{Bound, Device},
-///     dma::phys::{FromDevice, Mapping, Mmio, MmioPhys, PeerClient, Revoke},
+///     dma::phys::{FromDevice, InFlight, Mmio, MmioPhys, PeerClient, Revoke},
 ///     new_mutex,
 ///     pci,
 ///     sync::Mutex, //
 /// };
 ///
+/// type Target<'bound> = InFlight<'bound, Mmio<'bound>, FromDevice>;
+///
 /// #[pin_data]
-/// struct Target<'bound> {
+/// struct Client<'bound> {
 ///     #[pin]
-///     map: Mutex<Option<Mapping<'bound, Mmio<'bound>, FromDevice>>>,
+///     target: Mutex<Option<Target<'bound>>>,
 /// }
 ///
-/// impl Revoke for Target<'_> {
+/// impl Revoke for Client<'_> {
 ///     fn revoke(&self) {
 ///         // First stop the device, then:
-///         *self.map.lock() = None;
+///         if let Some(target) = self.target.lock().take() {
+///             // SAFETY: The device was stopped.
+///             unsafe { target.unmap() };
+///         }
 ///     }
 /// }
 ///
-/// /// Part of a driver's data, which is dropped when the driver is unbound.
+/// /// Part of a driver's data. The driver calls `revoke()` when it is unbound.
 /// struct Data<'bound> {
-///     target: PeerClient<Target<'bound>>,
+///     client: PeerClient<'bound, Client<'bound>>,
 /// }
 ///
 /// fn probe<'bound>(
@@ -94,31 +105,37 @@ struct Node<T> {
 ///     peer: &'bound pci::Device,
 /// ) -> Result<Data<'bound>> {
 ///     let range = MmioPhys::from_bar(peer, 4, 0, 4096)?;
-///     let target = pin_init!(Target { map <- new_mutex!(None) });
-///     // SAFETY: The client is part of the driver's data, which is never forgotten.
-///     let target = unsafe { PeerClient::attach_with_lt(&range, target, GFP_KERNEL) }?;
+///     let client = pin_init!(Client { target <- new_mutex!(None) });
+///     // SAFETY: The client borrows what is valid until the driver is unbound.
+///     let client = unsafe { PeerClient::attach_with_lt(dev, &range, client, GFP_KERNEL) }?;
 ///
-///     *target.map.lock() = Some(Mapping::new_mmio(dev, range)?);
-///     Ok(Data { target })
+///     // With the lock held: if the peer is being removed, either this fails, or the callback
+///     // finds the mapping.
+///     let mut target = client.target.lock();
+///     *target = Some(InFlight::<Mmio<'_>, _>::map(dev, range)?);
+///     drop(target);
+///     Ok(Data { client })
 /// }
 /// # Ok::<(), Error>(())
 /// ```
-pub struct PeerClient<T: Revoke> {
+pub struct PeerClient<'bound, T: Revoke + 'bound> {
     node: ManuallyDrop<Pin<KBox<Node<T>>>>,
+    dev: &'bound Device<Bound>,
+    _data: PhantomData<T>,
 }
 
 // SAFETY: The node is boxed, so it does not move with the client. The C core accesses it under a
 // lock. `T` is `Send` and `Sync`.
-unsafe impl<T: Revoke> Send for PeerClient<T> {}
+unsafe impl<T: Revoke> Send for PeerClient<'_, T> {}
 
 // SAFETY: A shared reference gives access to a `&T`, and `T` is `Sync`.
-unsafe impl<T: Revoke> Sync for PeerClient<T> {}
+unsafe impl<T: Revoke> Sync for PeerClient<'_, T> {}
 
-impl<T: Revoke> PeerClient<T> {
-    /// Attaches a client to the peer of `range`.
+impl<'bound, T: Revoke + 'bound> PeerClient<'bound, T> {
+    /// Attaches a client of `dev` to the peer of `range`.
     ///
-    /// The callback of `data` may run before this returns. For data that borrows, use
-    /// [`attach_with_lt`](Self::attach_with_lt).
+    /// The callback of `data` may run before this returns. May sleep. For data that borrows, such as
+    /// what is mapped, use [`attach_with_lt`](Self::attach_with_lt).
     ///
     /// # Errors
     ///
@@ -131,10 +148,11 @@ impl<T: Revoke> PeerClient<T> {
     ///
     /// # Examples
     ///
-    /// The callback need not drop the mappings itself. Here it wakes a thread that drops them:
+    /// The callback need not unmap itself. Here it wakes a thread that unmaps:
     ///
     /// ```
     /// use kernel::{
+    ///     device::{Bound, Device},
     ///     dma::phys::{MmioPhys, PeerClient, Revoke},
     ///     sync::{Arc, Completion}, //
     /// };
@@ -147,27 +165,46 @@ impl<T: Revoke> PeerClient<T> {
     ///     }
     /// }
     ///
-    /// fn attach(range: &MmioPhys<'_>, revoked: Arc<Completion>) -> Result<PeerClient<Revoked>> {
-    ///     PeerClient::attach(range, Revoked(revoked), GFP_KERNEL)
+    /// fn attach<'bound>(
+    ///     dev: &'bound Device<Bound>,
+    ///     range: &MmioPhys<'_>,
+    ///     revoked: Arc<Completion>,
+    /// ) -> Result<PeerClient<'bound, Revoked>> {
+    ///     PeerClient::attach(dev, range, Revoked(revoked), GFP_KERNEL)
     /// }
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn attach<E>(range: &MmioPhys<'_>, data: impl PinInit<T, E>, flags: Flags) -> Result<Self>
+    pub fn attach<E>(
+        dev: &'bound Device<Bound>,
+        range: &MmioPhys<'_>,
+        data: impl PinInit<T, E>,
+        flags: Flags,
+    ) -> Result<Self>
     where
         T: 'static,
         Error: From<E>,
     {
-        // SAFETY: `T` is `'static`, so what it borrows stays valid even if the client is forgotten.
-        unsafe { Self::attach_with_lt(range, data, flags) }
+        // SAFETY: `T` is `'static`, so it borrows nothing that becomes invalid.
+        unsafe { Self::attach_with_lt(dev, range, data, flags) }
     }
 
-    /// Same as [`attach`](Self::attach), for data that borrows, such as mappings.
+    /// Same as [`attach`](Self::attach), for data that borrows.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`attach`](Self::attach).
     ///
     /// # Safety
     ///
-    /// The returned value is dropped, not forgotten, before what `T` borrows becomes invalid.
-    /// Otherwise the callback would access it.
+    /// What `T` borrows is valid until the returned value is dropped; or, if it is forgotten, until
+    /// the driver is unbound from `dev`. The compiler cannot check this, as it may choose a shorter
+    /// lifetime for `dev`.
+    ///
+    /// # Examples
+    ///
+    /// See [`PeerClient`].
     pub unsafe fn attach_with_lt<E>(
+        dev: &'bound Device<Bound>,
         range: &MmioPhys<'_>,
         data: impl PinInit<T, E>,
         flags: Flags,
@@ -186,16 +223,35 @@ impl<T: Revoke> PeerClient<T> {
             }? Error),
             flags,
         )?;
+        let client = node.client.get();
+
+        // Detaching a client that is not attached does nothing, so devres is first.
+        //
+        // SAFETY: `dev` is bound. The node stays where it is until `drop()` has removed the action,
+        // indefinitely if that does not happen.
+        to_result(unsafe { bindings::devm_add_action(dev.as_raw(), Some(detach), client.cast()) })?;
+        // INVARIANT: Devres detaches the node. It is attached below, else dropped.
+        let this = Self {
+            node: ManuallyDrop::new(node),
+            dev,
+            _data: PhantomData,
+        };
 
         // SAFETY: The range was validated. The client is zeroed memory with a callback. It is
-        // pinned in `node`, which is freed only after dropping the `PeerClient` has detached it.
-        to_result(unsafe { bindings::dma_phys_peer_attach(range.as_raw(), node.client.get()) })?;
-
-        // INVARIANT: The node was just attached, and is pinned.
-        Ok(Self {
-            node: ManuallyDrop::new(node),
-        })
+        // pinned in `node`, which is freed only after it was detached. The callback uses what `T`
+        // borrows: the caller guarantees that it is valid until then, and devres detaches the client
+        // when the driver is unbound.
+        to_result(unsafe { bindings::dma_phys_peer_attach(range.as_raw(), client) })?;
+        Ok(this)
     }
+}
+
+/// # Safety
+///
+/// `client` is the `client` of a node that was not freed.
+unsafe extern "C" fn detach(client: *mut c_void) {
+    // SAFETY: The client is valid. It does nothing for one that is not attached.
+    unsafe { bindings::dma_phys_peer_detach(client.cast()) };
 }
 
 impl<T: Revoke> Node<T> {
@@ -213,7 +269,7 @@ impl<T: Revoke> Node<T> {
     }
 }
 
-impl<T: Revoke> Deref for PeerClient<T> {
+impl<'bound, T: Revoke + 'bound> Deref for PeerClient<'bound, T> {
     type Target = T;
 
     #[inline]
@@ -222,13 +278,21 @@ impl<T: Revoke> Deref for PeerClient<T> {
     }
 }
 
-impl<T: Revoke> Drop for PeerClient<T> {
+impl<'bound, T: Revoke + 'bound> Drop for PeerClient<'bound, T> {
     fn drop(&mut self) {
+        let client = self.node.client.get();
+
         // SAFETY: By the type invariant the node was attached, and is not moved or freed yet.
-        unsafe { bindings::dma_phys_peer_detach(self.node.client.get()) };
+        unsafe { bindings::dma_phys_peer_detach(client) };
+        // Not found if devres is what drops this: it will detach the client again.
+        //
+        // SAFETY: The device is bound, so it is valid.
+        let found = unsafe {
+            bindings::devm_remove_action_nowarn(self.dev.as_raw(), Some(detach), client.cast())
+        };
 
         // Detaching has waited for the callback unless it is the caller.
-        if !self.node.revoking.load(Relaxed) {
+        if found == 0 && !self.node.revoking.load(Relaxed) {
             // SAFETY: `node` is not used again, and dropped only here.
             unsafe { ManuallyDrop::drop(&mut self.node) };
         }

@@ -3,11 +3,13 @@
 //! Block requests mapped for a device.
 
 use super::{
-    handle::Handle,
-    sg_mapping::segments,
+    mapped::{
+        Mapped,
+        Raw, //
+    },
     MapError,
     Route,
-    SgStorage, //
+    Segment, //
 };
 use crate::{
     bindings,
@@ -19,31 +21,29 @@ use crate::{
         Bound,
         Device, //
     },
-    dma::DmaAddress,
     prelude::*,
     sync::aref::ARef, //
 };
-use core::ptr;
+use core::{
+    marker::PhantomData,
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
+    },
+    ptr, //
+};
 
-/// The data of a block request mapped for one device, as segments.
+/// The data of a block request, mapped for a device and owned by the device.
 ///
-/// It holds a reference to the request, so that
-/// [`Request::end_ok`](crate::block::mq::Request::end_ok) refuses to complete the request while it
-/// is mapped. Unmapping returns the request and the [`SgStorage`] of the driver. A driver allocates
-/// one `SgStorage` for each tag in advance, and none when a request is submitted.
+/// It holds a reference to the request, so that the request is not completed while it is mapped.
+/// [`unmap`](Self::unmap) returns it. The direction is that of the request. If its pages are
+/// another device's memory, they are mapped as such.
 ///
-/// The direction is that of the request. If its pages are another device's memory, they are mapped
-/// as such.
+/// # Drop
 ///
-/// # What the types do not check
-///
-/// A driver that returns an error from [`Operations::queue_rq`] gives the request back to the block
-/// layer even if a mapping holds it. Drop the mapping before. As with every mapping, only the
-/// driver knows when the device is done with it.
-///
-/// # Invariants
-///
-/// `handle` maps the data of `rq`.
+/// Dropping it leaks the mapping together with the request, which then never ends, same as
+/// [`InFlight`](super::InFlight). A timeout handler unmaps only after the abort of the command has
+/// completed or the device was reset.
 ///
 /// # Examples
 ///
@@ -51,67 +51,56 @@ use core::ptr;
 /// use kernel::{
 ///     block::mq::{Operations, Request},
 ///     device::{Bound, Device},
-///     dma::phys::{RequestMapping, SgStorage},
-///     new_spinlock,
-///     sync::{aref::ARef, SpinLock}, //
+///     dma::phys::RequestMapping,
+///     sync::aref::ARef, //
 /// };
 ///
-/// /// The part of a queue that maps requests.
-/// #[pin_data]
-/// struct Mapper<'bound, T: Operations> {
+/// /// Called in `queue_rq()`. Writes descriptors of an address and a length.
+/// fn map<'bound, T: Operations>(
 ///     dev: &'bound Device<Bound>,
-///     /// One for each tag that is not in use.
-///     #[pin]
-///     idle: SpinLock<KVec<SgStorage>>,
-/// #   _mapping: core::marker::PhantomData<RequestMapping<'bound, T>>,
+///     rq: ARef<Request<T>>,
+///     descriptors: &mut [[u64; 2]],
+/// ) -> Result<RequestMapping<'bound, T>> {
+///     let (mapping, ()) = RequestMapping::map(dev, rq, |segments| {
+///         for segment in segments {
+///             let (free, _) = descriptors.split_first_mut().ok_or(ENOSPC)?;
+///
+///             *free = [segment.dma_address().into(), segment.dma_len() as u64];
+/// #           break;
+///         }
+///         Ok(())
+///     })?;
+///     Ok(mapping)
 /// }
 ///
-/// impl<'bound, T: Operations> Mapper<'bound, T> {
-///     /// Called in `queue_rq()`, which stores the mapping by its tag and submits its segments.
-///     fn map(&self, rq: ARef<Request<T>>) -> Result<RequestMapping<'bound, T>> {
-///         let storage = self.idle.lock().pop().ok_or(EBUSY)?;
-///
-///         RequestMapping::new(self.dev, rq, storage).map_err(|error| {
-///             let (error, (_, storage)) = error.into_parts();
-///             self.put(storage);
-///             error
-///         })
-///     }
-///
-///     /// Called when the device has completed the request.
-///     fn complete(&self, mapping: RequestMapping<'bound, T>) {
-///         let (rq, storage) = mapping.unmap();
-///
-///         self.put(storage);
-///         Request::complete(rq);
-///     }
-///
-///     fn put(&self, storage: SgStorage) {
-///         // The capacity suffices for all storage.
-///         let _ = self.idle.lock().push_within_capacity(storage);
-///     }
+/// /// Called when the device has completed the request.
+/// fn complete<T: Operations>(mapping: RequestMapping<'_, T>) {
+///     // SAFETY: The device has finished.
+///     Request::complete(unsafe { mapping.unmap() });
 /// }
 /// # Ok::<(), Error>(())
 /// ```
+#[must_use = "dropping it leaks the request and its mapping"]
 pub struct RequestMapping<'bound, T: Operations> {
-    // Dropped first: the data is unmapped before the request is given away.
-    handle: Handle<'bound, SgStorage, ()>,
-    rq: ARef<Request<T>>,
+    mapped: ManuallyDrop<Mapped<'bound, RawList, ARef<Request<T>>>>,
 }
 
 impl<'bound, T: Operations> RequestMapping<'bound, T> {
-    /// Maps the data of `rq` for `dev`.
+    /// Maps the data of `rq` for `dev`, and hands it to the device.
     ///
-    /// Does not sleep. It allocates only page tables behind an IOMMU, and unmap records if the
-    /// route needs them.
+    /// Calls `describe` with the segments while they are mapped, and returns its result. It takes
+    /// all segments and writes what the device needs to find them; nothing else stores them. Most
+    /// requests have one segment or two. The device must not use the addresses before this returns.
+    ///
+    /// Does not sleep. It allocates only page tables behind an IOMMU, and unmap records if the route
+    /// needs them.
     ///
     /// # Errors
     ///
-    /// An error returns `rq` and `storage`.
+    /// An error returns `rq`, with nothing mapped.
     ///
     /// - [`EINVAL`] if the request has no data, its pages are neither all memory nor all of one
-    ///   other device, `storage` has no capacity, or `dev` has no DMA mask.
-    /// - [`ENOSPC`] if `storage` is too small for this request.
+    ///   other device, `dev` has no DMA mask, or `describe` has not taken all segments.
     /// - [`ERANGE`] if the device cannot address the data, and it cannot be bounced.
     /// - [`E2BIG`] if the data is larger than all IOVA space, or a range of it is larger than one
     ///   mapping of the device can be.
@@ -122,75 +111,220 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
     /// - [`EOPNOTSUPP`] if device memory cannot be mapped for the device, or the alignment that it
     ///   needs cannot be preserved.
     /// - [`EIO`] if the legacy DMA ops of the device refuse it.
+    /// - The error of `describe`, unless mapping has failed before.
     ///
     /// # Examples
     ///
     /// See [`RequestMapping`].
-    #[expect(clippy::type_complexity)]
-    pub fn new(
+    #[inline]
+    pub fn map<R>(
         dev: &'bound Device<Bound>,
         rq: ARef<Request<T>>,
-        storage: SgStorage,
-    ) -> Result<Self, MapError<(ARef<Request<T>>, SgStorage)>> {
+        describe: impl FnOnce(&mut Segments<'_>) -> Result<R>,
+    ) -> Result<(Self, R), MapError<ARef<Request<T>>>> {
         // A `Request` is a transparent `struct request`.
-        let raw = ptr::from_ref(&*rq).cast::<bindings::request>().cast_mut();
+        let request = ptr::from_ref(&*rq).cast::<bindings::request>().cast_mut();
+        let mut list = RawList(pin_init::zeroed());
+        let mut iter = MaybeUninit::uninit();
 
-        // SAFETY: Storage outside of a handle holds an empty list, by its type invariant. By the
-        // type invariant of `Request` the request is valid, and as there is an `ARef` it belongs to
-        // the driver, so that its bio vectors do not change. Its pages stay allocated until it is
-        // completed. Completion takes the last `ARef`, and this one is dropped or returned only
-        // after the handle. A `Request` gives no access to its pages.
-        let handle = unsafe {
-            Handle::new(dev, storage, |dev, storage| {
-                storage.map_with(|_, segments, max_segments, sg| {
-                    bindings::blk_rq_dma_phys_map(dev, raw, 0, segments, max_segments, sg)
-                })
-            })
+        // SAFETY: `dev` is a reference to a device. By the type invariant of `Request` the request
+        // is valid, and as there is an `ARef` it belongs to the driver, so that its bio vectors do
+        // not change. The list is zeroed, so it is empty. The C core initialises the iterator.
+        let more = unsafe {
+            bindings::blk_rq_dma_phys_map_start(
+                dev.as_raw(),
+                request,
+                0,
+                &raw mut list.0,
+                iter.as_mut_ptr(),
+            )
+        };
+        if more < 0 {
+            return Err(MapError::new(Error::from_errno(more), rq));
+        }
+
+        // INVARIANT: The list is being mapped, and the iterator has its first segment.
+        let mut segments = Segments {
+            list: &raw mut list.0,
+            iter: iter.as_mut_ptr(),
+            taken: 0,
+            more,
+            _borrows: PhantomData,
+        };
+        let result = describe(&mut segments);
+        let Segments { taken, more, .. } = segments;
+        if more < 0 {
+            // The C core has unmapped all.
+            return Err(MapError::new(Error::from_errno(more), rq));
+        }
+
+        // SAFETY: The list was just mapped for `dev`, which is bound for `'bound`. The pages of a
+        // request stay allocated until it is completed. That takes the last `ARef`, and this one is
+        // returned only after the list is unmapped.
+        let mapped = unsafe { Mapped::new(list, rq) };
+        let error = match result {
+            Ok(described) if taken == mapped.raw.0.size => {
+                let mapped = ManuallyDrop::new(mapped);
+                return Ok((Self { mapped }, described));
+            }
+            Ok(_) => EINVAL,
+            Err(error) => error,
         };
 
-        match handle {
-            // INVARIANT: The handle maps the data of `rq`.
-            Ok(handle) => Ok(Self { handle, rq }),
-            Err(error) => {
-                let (error, storage) = error.into_parts();
-                Err(MapError::new(error, (rq, storage)))
-            }
-        }
+        // The device has got no address, so there is nothing to transfer.
+        let (_, rq) = mapped.unmap_from_cpu();
+        Err(MapError::new(error, rq))
     }
 
     /// Returns the request.
     #[inline]
     pub fn request(&self) -> &Request<T> {
-        &self.rq
+        &self.mapped.kind
     }
 
-    /// Returns DMA address and length of each segment.
-    #[inline]
-    pub fn segments(&self) -> impl ExactSizeIterator<Item = (DmaAddress, usize)> + '_ {
-        segments(self.handle.raw())
-    }
-
-    /// Returns the length of all segments in bytes, which is never 0.
+    /// Returns the length of the data in bytes, which is never 0.
     #[inline]
     pub fn size(&self) -> usize {
-        self.handle.size()
+        self.mapped.raw.0.size
     }
 
     /// Returns how the device reaches the data: [`Route::Bounce`] if any of it bounces.
     #[inline]
     pub fn route(&self) -> Route {
-        self.handle.route()
+        self.mapped.route()
     }
 
-    /// Unmaps the data, and returns the request and the storage.
+    /// Takes the data back from the device, unmaps it, and returns the request.
+    ///
+    /// May be called in any context.
+    ///
+    /// # Safety
+    ///
+    /// From now on the device accesses no byte of the data through this mapping, because it never
+    /// got the addresses, or has finished and holds no descriptor for it, or was stopped.
     ///
     /// # Examples
     ///
     /// See [`RequestMapping`].
     #[inline]
-    pub fn unmap(self) -> (ARef<Request<T>>, SgStorage) {
-        let Self { handle, rq } = self;
+    pub unsafe fn unmap(self) -> ARef<Request<T>> {
+        let mut this = ManuallyDrop::new(self);
 
-        (rq, handle.unmap())
+        // SAFETY: `this` is neither used again nor dropped.
+        unsafe { ManuallyDrop::take(&mut this.mapped) }
+            .unmap_from_device()
+            .1
+    }
+}
+
+impl<T: Operations> Drop for RequestMapping<'_, T> {
+    fn drop(&mut self) {
+        self.mapped.report_leak();
+    }
+}
+
+/// The segments of a request that is being mapped, see [`RequestMapping::map`].
+///
+/// If mapping fails the iterator ends early, and [`RequestMapping::map`] returns the error.
+///
+/// # Invariants
+///
+/// `list` is being mapped with `iter`, and `taken` bytes of it were returned, unless `more` is below
+/// 0: then that is the errno, and nothing is mapped.
+///
+/// # Examples
+///
+/// See [`RequestMapping`].
+pub struct Segments<'a> {
+    list: *mut bindings::dma_phys_sg,
+    iter: *mut bindings::blk_dma_phys_iter,
+    taken: usize,
+    more: c_int,
+    _borrows: PhantomData<&'a mut bindings::dma_phys_sg>,
+}
+
+impl Segments<'_> {
+    /// Returns the length of all segments in bytes, including those that were taken.
+    #[inline]
+    pub fn size(&self) -> usize {
+        // SAFETY: The list is a local variable of `RequestMapping::map()`, which this borrows.
+        unsafe { (*self.list).size }
+    }
+}
+
+impl Iterator for Segments<'_> {
+    type Item = Segment;
+
+    #[inline]
+    fn next(&mut self) -> Option<Segment> {
+        if self.more < 0 || self.taken == self.size() {
+            return None;
+        }
+        // The iterator begins with the first segment.
+        if self.taken != 0 {
+            // INVARIANT: The result is an errno if nothing is mapped any longer.
+            // SAFETY: By the type invariant the list is being mapped with the iterator.
+            self.more = unsafe { bindings::blk_rq_dma_phys_map_next(self.list, self.iter) };
+            if self.more <= 0 {
+                return None;
+            }
+        }
+
+        // SAFETY: The C core has just stored a segment in the iterator.
+        let (addr, len) = unsafe { ((*self.iter).sg.addr, (*self.iter).sg.len) };
+        // INVARIANT: This segment is returned.
+        self.taken += len;
+        Some(Segment(bindings::dma_phys_segment { addr, len }))
+    }
+}
+
+/// A list without segments.
+#[repr(transparent)]
+struct RawList(bindings::dma_phys_sg);
+
+// SAFETY: The methods read the fields of the list, or call the C core with it.
+unsafe impl Raw for RawList {
+    #[inline]
+    fn dev(&self) -> *mut bindings::device {
+        self.0.dev
+    }
+
+    #[inline]
+    fn size(&self) -> usize {
+        self.0.size
+    }
+
+    #[inline]
+    fn route(&self) -> u8 {
+        self.0.route
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        self.0.flags
+    }
+
+    #[inline]
+    unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int {
+        // SAFETY: The list is empty, or live for a bound device, and is borrowed exclusively.
+        unsafe { bindings::dma_phys_sg_sync_for_cpu(&mut self.0, offset, len) }
+    }
+
+    #[inline]
+    unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
+        // SAFETY: See `sync_for_cpu()`.
+        unsafe { bindings::dma_phys_sg_sync_for_device(&mut self.0, offset, len) }
+    }
+
+    #[inline]
+    unsafe fn unmap(&mut self) {
+        // SAFETY: See `sync_for_cpu()`.
+        unsafe { bindings::dma_phys_sg_unmap(&mut self.0) }
+    }
+
+    #[inline]
+    unsafe fn unmap_nosync(&mut self) {
+        // SAFETY: See `sync_for_cpu()`.
+        unsafe { bindings::dma_phys_sg_unmap_nosync(&mut self.0) }
     }
 }

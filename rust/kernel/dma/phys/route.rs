@@ -24,11 +24,11 @@ use crate::{
 /// # let owner = TestDevice::new(c"rust_phys_doc_route", DmaMask::new::<64>())?;
 /// # let dev = owner.device();
 ///
-/// let map = Mapping::<Cpu<_>, ToDevice>::new(dev, KBox::new([0u8; 64], GFP_KERNEL)?)?;
+/// let mapping = Mapping::<Cpu<_>, ToDevice>::new(dev, KBox::new([0u8; 64], GFP_KERNEL)?)?;
 ///
-/// dev_info!(dev, "route: {}\n", map.route());
+/// dev_info!(dev, "route: {}\n", mapping.route());
 /// # // No IOMMU translates for a device that is not on a hardware bus.
-/// # assert!(matches!(map.route(), Route::Direct | Route::Bounce));
+/// # assert!(matches!(mapping.route(), Route::Direct | Route::Bounce));
 /// # assert_eq!(Route::Bounce.as_str(), "bounce");
 /// # Ok::<(), Error>(())
 /// ```
@@ -59,16 +59,15 @@ impl Route {
         name.to_str().unwrap_or_default()
     }
 
-    /// Converts the route in a handle; [`EINVAL`] if there is no such route.
+    /// Converts the route in a live handle. The C core knows no other routes.
     #[inline]
-    pub(super) fn from_raw(route: u8) -> Result<Self> {
+    pub(super) fn from_raw(route: u8) -> Self {
         match bindings::dma_phys_route::from(route) {
-            bindings::dma_phys_route_DMA_PHYS_DIRECT => Ok(Self::Direct),
-            bindings::dma_phys_route_DMA_PHYS_BOUNCE => Ok(Self::Bounce),
-            bindings::dma_phys_route_DMA_PHYS_IOMMU => Ok(Self::Iommu),
-            bindings::dma_phys_route_DMA_PHYS_OPS => Ok(Self::Ops),
-            bindings::dma_phys_route_DMA_PHYS_BUS => Ok(Self::Bus),
-            _ => Err(EINVAL),
+            bindings::dma_phys_route_DMA_PHYS_DIRECT => Self::Direct,
+            bindings::dma_phys_route_DMA_PHYS_BOUNCE => Self::Bounce,
+            bindings::dma_phys_route_DMA_PHYS_IOMMU => Self::Iommu,
+            bindings::dma_phys_route_DMA_PHYS_OPS => Self::Ops,
+            _ => Self::Bus,
         }
     }
 }

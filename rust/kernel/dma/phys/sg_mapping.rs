@@ -3,18 +3,21 @@
 //! Many ranges mapped for one device.
 
 use super::{
-    guard::bytes_of,
-    handle::Handle,
+    mapped::Mapped,
+    part::elements_to_bytes,
+    prepared::List,
     Cpu,
-    CpuGuard,
     Direction,
     Kind,
     MapError,
     Mmio,
     MmioPhys,
+    Part,
+    Prepared,
     Route,
+    Segment,
     SgMemory,
-    SgStorage, //
+    Writable, //
 };
 use crate::{
     alloc::Flags,
@@ -23,91 +26,180 @@ use crate::{
         Bound,
         Device, //
     },
-    dma::DmaAddress,
+    error::to_result,
     prelude::*, //
 };
 use core::{
     marker::PhantomData,
-    ops::Range, //
+    mem::ManuallyDrop,
+    ops::{
+        Deref,
+        DerefMut,
+        Range, //
+    }, //
 };
 
-/// Many ranges mapped for one device, as segments.
+/// Many ranges, mapped for a device and owned by the CPU.
 ///
-/// Same as a [`Mapping`](super::Mapping), for memory that need not be physically contiguous. The
-/// segments obey the maximum segment size and the segment boundary of the device.
+/// Same as a [`Mapping`](super::Mapping), for memory that need not be physically contiguous.
 ///
 /// # Invariants
 ///
-/// `handle` maps the ranges that `kind` owns or borrows, in direction `D`.
+/// The device accesses no byte of the memory: it has got no address since it was mapped or last
+/// [completed](SgInFlight::complete).
 ///
 /// # Examples
 ///
 /// ```
-/// use kernel::dma::phys::{Cpu, FromDevice, SgMapping};
+/// use kernel::dma::phys::{Cpu, SgMapping, ToDevice};
 /// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
 /// # let owner = TestDevice::new(c"rust_phys_doc_sg", DmaMask::new::<64>())?;
 /// # let dev = owner.device();
 ///
 /// // Too large for one physically contiguous allocation.
 /// let frame = VVec::from_elem(0u16, 640 * 480, GFP_KERNEL)?;
-/// let mut map = SgMapping::<Cpu<_>, FromDevice>::new(dev, frame, GFP_KERNEL)?;
+/// let mut frame = SgMapping::<Cpu<_>, ToDevice>::new(dev, frame, GFP_KERNEL)?;
 ///
-/// for (addr, len) in map.segments() {
-///     // Write one descriptor.
-/// #   assert!(addr != 0 && len != 0);
+/// for round in 0..3 {
+///     frame.fill(round);
+///     let in_flight = frame.submit();
+///
+///     for segment in in_flight.segments() {
+///         // Write one descriptor.
+/// #       assert!(segment.dma_address() != 0 && segment.dma_len() != 0);
+///     }
+///     // The device reads the frame and reports completion.
+///
+///     // SAFETY: The device has finished.
+///     frame = unsafe { in_flight.complete() };
 /// }
-/// # assert_eq!(map.segments().map(|(_, len)| len).sum::<usize>(), map.size());
-///
-/// // The device writes the frame and reports completion. Read the first line only:
-/// let line = map.cpu_range(0..640)?;
-/// assert!(line.iter().all(|&dot| dot == 0));
-/// drop(line);
-///
-/// let frame = map.unmap();
-/// assert_eq!(frame.len(), 640 * 480);
+/// assert_eq!(frame.unmap()[640 * 480 - 1], 2);
 /// # Ok::<(), Error>(())
 /// ```
 pub struct SgMapping<'bound, K: Kind, D: Direction> {
-    // Dropped first: the ranges are unmapped before their memory is freed.
-    pub(super) handle: Handle<'bound, SgStorage, K>,
-    pub(super) kind: K,
+    mapped: ManuallyDrop<Mapped<'bound, List, K>>,
     _direction: PhantomData<D>,
 }
 
-impl<K: Kind, D: Direction> SgMapping<'_, K, D> {
-    /// Returns DMA address and length of each segment, in the order of the ranges.
+/// Many ranges, mapped for a device and owned by the device.
+///
+/// Same as an [`InFlight`](super::InFlight), for memory that need not be physically contiguous. It
+/// has segments instead of one DMA address.
+///
+/// # Drop
+///
+/// Dropping it leaks the memory together with its mapping, same as [`InFlight`](super::InFlight).
+///
+/// # Examples
+///
+/// ```
+/// use kernel::dma::phys::{Cpu, FromDevice, SgInFlight};
+/// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
+/// # let owner = TestDevice::new(c"rust_phys_doc_sg_in_flight", DmaMask::new::<64>())?;
+/// # let dev = owner.device();
+///
+/// let frame = VVec::from_elem(0u16, 640 * 480, GFP_KERNEL)?;
+/// let in_flight = SgInFlight::<Cpu<_>, FromDevice>::map(dev, frame, GFP_KERNEL)?;
+///
+/// let bytes: usize = in_flight.segments().iter().map(|segment| segment.dma_len()).sum();
+/// assert_eq!(bytes, in_flight.size());
+/// // The device writes the frame and reports completion.
+///
+/// // SAFETY: The device has finished.
+/// let frame = unsafe { in_flight.unmap() };
+/// assert_eq!(frame.len(), 640 * 480);
+/// # Ok::<(), Error>(())
+/// ```
+#[must_use = "dropping it leaks the memory and its mapping"]
+pub struct SgInFlight<'bound, K: Kind, D: Direction> {
+    mapped: ManuallyDrop<Mapped<'bound, List, K>>,
+    _direction: PhantomData<D>,
+}
+
+impl<'bound, K: Kind, D: Direction> SgMapping<'bound, K, D> {
     #[inline]
-    pub fn segments(&self) -> impl ExactSizeIterator<Item = (DmaAddress, usize)> + '_ {
-        segments(self.handle.raw())
+    fn new_mapped(mapped: Mapped<'bound, List, K>) -> Self {
+        Self {
+            mapped: ManuallyDrop::new(mapped),
+            _direction: PhantomData,
+        }
     }
 
-    /// Returns the length of all segments in bytes, which is never 0.
+    /// Takes the contents out, without `drop()`.
+    #[inline]
+    fn into_mapped(self) -> Mapped<'bound, List, K> {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is neither used again nor dropped.
+        unsafe { ManuallyDrop::take(&mut this.mapped) }
+    }
+
+    /// Returns the length of all ranges in bytes, which is never 0.
     #[inline]
     pub fn size(&self) -> usize {
-        self.handle.size()
+        self.mapped.raw.sg().size
     }
 
     /// Returns how the device reaches the ranges: [`Route::Bounce`] if any of them bounces.
     #[inline]
     pub fn route(&self) -> Route {
-        self.handle.route()
+        self.mapped.route()
+    }
+
+    /// Hands the memory to the device, same as [`Mapping::submit`](super::Mapping::submit).
+    #[inline]
+    pub fn submit(self) -> SgInFlight<'bound, K, D> {
+        let mut mapped = self.into_mapped();
+
+        mapped.sync_for_device();
+        SgInFlight::new_mapped(mapped)
     }
 }
 
-#[inline]
-pub(super) fn segments(
-    storage: &SgStorage,
-) -> impl ExactSizeIterator<Item = (DmaAddress, usize)> + '_ {
-    storage
-        .segments()
-        .iter()
-        .map(|segment| (segment.addr, segment.len))
+impl<'bound, K: Kind, D: Direction> SgInFlight<'bound, K, D> {
+    #[inline]
+    fn new_mapped(mapped: Mapped<'bound, List, K>) -> Self {
+        Self {
+            mapped: ManuallyDrop::new(mapped),
+            _direction: PhantomData,
+        }
+    }
+
+    /// Takes the contents out, without `drop()`.
+    #[inline]
+    fn into_mapped(self) -> Mapped<'bound, List, K> {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is neither used again nor dropped.
+        unsafe { ManuallyDrop::take(&mut this.mapped) }
+    }
+
+    /// Returns the segments, in the order of the ranges.
+    ///
+    /// Adjacent ranges share a segment. Segments obey the maximum segment size and the segment
+    /// boundary of the device, so there may be more of them than ranges.
+    #[inline]
+    pub fn segments(&self) -> &[Segment] {
+        self.mapped.raw.segments()
+    }
+
+    /// Returns the length of all segments in bytes, which is never 0.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.mapped.raw.sg().size
+    }
+
+    /// Returns how the device reaches the ranges: [`Route::Bounce`] if any of them bounces.
+    #[inline]
+    pub fn route(&self) -> Route {
+        self.mapped.route()
+    }
 }
 
 impl<'bound, M, D: Direction> SgMapping<'bound, Cpu<M>, D> {
-    /// Maps `memory` for `dev`, and gives it to the device.
+    /// Maps `memory` for `dev`. The CPU still owns it.
     ///
-    /// Allocates the segments with `flags`, and may sleep if `flags` allow it.
+    /// It makes one allocation, with `flags`, and may sleep if they allow it.
     ///
     /// # Errors
     ///
@@ -142,199 +234,192 @@ impl<'bound, M, D: Direction> SgMapping<'bound, Cpu<M>, D> {
     ///     pages.push(PageBytes::zeroed(GFP_KERNEL)?, GFP_KERNEL)?;
     /// }
     ///
-    /// let mut map = SgMapping::<Cpu<_>, ToDevice>::new(dev, pages, GFP_KERNEL)?;
-    /// assert_eq!(map.size(), 4 * PAGE_SIZE);
-    /// map.cpu_page(3)?[0] = 1;
-    /// assert_eq!(map.unmap()[3][0], 1);
+    /// let mut pages = SgMapping::<Cpu<_>, ToDevice>::new(dev, pages, GFP_KERNEL)?;
+    /// assert_eq!(pages.size(), 4 * PAGE_SIZE);
+    /// pages.page_mut(3)?[0] = 1;
+    /// assert_eq!(pages.unmap()[3][0], 1);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn new(dev: &'bound Device<Bound>, mut memory: M, flags: Flags) -> Result<Self, MapError<M>>
+    pub fn new(dev: &'bound Device<Bound>, memory: M, flags: Flags) -> Result<Self, MapError<M>>
     where
         M: SgMemory,
     {
-        match Self::storage(dev, &mut memory, flags) {
-            Ok(storage) => Self::map(dev, memory, storage).map_err(|error| {
-                let (error, (memory, _)) = error.into_parts();
-                MapError::new(error, memory)
-            }),
-            Err(error) => Err(MapError::new(error, memory)),
-        }
+        Self::from_prepared(dev, Prepared::new(dev, memory, flags)?).map_err(MapError::unprepared)
     }
 
-    /// Same as [`new`](Self::new), with storage of the caller, which
-    /// [`unmap_in`](Self::unmap_in) returns.
-    ///
-    /// Nothing is allocated for ranges and segments once the storage has held as many ranges.
+    /// Maps prepared memory for `dev`, without an allocation.
     ///
     /// # Errors
     ///
-    /// Same as [`new`](Self::new), and [`ENOSPC`] if `storage` is too small.
+    /// Same as [`new`](Self::new), and [`ENOSPC`] if the memory was prepared for a device with
+    /// other limits. An error returns `prepared`.
     ///
     /// # Examples
     ///
-    /// ```
-    /// use kernel::dma::phys::{Cpu, FromDevice, SgMapping, SgStorage};
-    /// # use kernel::dma::{phys::testing::TestDevice, DmaMask};
-    /// # let owner = TestDevice::new(c"rust_phys_doc_sg_in", DmaMask::new::<64>())?;
-    /// # let dev = owner.device();
-    ///
-    /// let mut line = VVec::from_elem(0u16, 640, GFP_KERNEL)?;
-    /// let mut storage = SgStorage::new(dev, 1, 1280, GFP_KERNEL)?;
-    ///
-    /// for _ in 0..480 {
-    ///     let map = SgMapping::<Cpu<_>, FromDevice>::new_in(dev, line, storage, GFP_KERNEL)?;
-    ///     // The device writes the line and reports completion.
-    ///     (line, storage) = map.unmap_in();
-    /// }
-    /// # Ok::<(), Error>(())
-    /// ```
+    /// See [`Prepared`].
     #[inline]
-    pub fn new_in(
+    pub fn from_prepared(
         dev: &'bound Device<Bound>,
-        mut memory: M,
-        mut storage: SgStorage,
-        flags: Flags,
-    ) -> Result<Self, MapError<(M, SgStorage)>>
-    where
-        M: SgMemory,
-    {
-        match storage.set_ranges(memory.ranges(), flags) {
-            Ok(()) => Self::map(dev, memory, storage),
-            Err(error) => Err(MapError::new(error, (memory, storage))),
-        }
+        prepared: Prepared<M>,
+    ) -> Result<Self, MapError<Prepared<M>>> {
+        let flags = bindings::DMA_PHYS_SKIP_CPU_SYNC;
+
+        Ok(Self::new_mapped(map_list::<M, D>(dev, prepared, flags)?))
     }
 
-    /// Allocates storage for the ranges of `memory`, and stores them in it.
-    fn storage(dev: &'bound Device<Bound>, memory: &mut M, flags: Flags) -> Result<SgStorage>
-    where
-        M: SgMemory,
-    {
-        let mut ranges = KVVec::new();
-        let mut size = 0usize;
-        for range in memory.ranges() {
-            let range = range?;
-
-            size = size.checked_add(range.len()).ok_or(EINVAL)?;
-            ranges.push(range, flags)?;
-        }
-        Ok(SgStorage::with_ranges(dev, ranges, size, flags)?)
-    }
-
-    /// Maps the ranges stored in `storage`, which are those of `memory`.
-    #[inline]
-    fn map(
-        dev: &'bound Device<Bound>,
-        memory: M,
-        storage: SgStorage,
-    ) -> Result<Self, MapError<(M, SgStorage)>>
-    where
-        M: SgMemory,
-    {
-        // SAFETY: Storage outside of a handle holds an empty list, by its type invariant. The
-        // ranges were validated; a `CpuPhys` is a transparent `struct cpu_phys`. The handle becomes
-        // part of an `SgMapping` together with the memory. An `SgMapping` drops the handle first,
-        // and gives access to the memory only in a `CpuGuard`, between the two syncs. Forgetting
-        // the mapping forgets the memory, which by the safety requirements of `SgMemory` leaks it.
-        let handle = unsafe {
-            Handle::new(dev, storage, |dev, storage| {
-                storage.map_with(|ranges, segments, max_segments, sg| {
-                    bindings::dma_phys_sg_map_cpu(
-                        dev,
-                        ranges.as_ptr().cast(),
-                        ranges.len(),
-                        D::DIRECTION.into(),
-                        0,
-                        segments,
-                        max_segments,
-                        sg,
-                    )
-                })
-            })
-        };
-
-        match handle {
-            // INVARIANT: The handle maps the ranges of `memory`. By the safety requirements of
-            // `SgMemory` they do not change when it is moved.
-            Ok(handle) => Ok(Self {
-                handle,
-                kind: Cpu(memory),
-                _direction: PhantomData,
-            }),
-            Err(error) => {
-                let (error, storage) = error.into_parts();
-                Err(MapError::new(error, (memory, storage)))
-            }
-        }
-    }
-
-    /// Unmaps the memory and returns it.
-    ///
-    /// # Examples
-    ///
-    /// See [`SgMapping::new`].
+    /// Unmaps the memory and returns it, same as [`Mapping::unmap`](super::Mapping::unmap).
     pub fn unmap(self) -> M {
-        self.unmap_in().0
+        self.unmap_prepared().memory
     }
 
-    /// Unmaps the memory and returns it together with the storage.
-    ///
-    /// # Examples
-    ///
-    /// See [`SgMapping::new_in`].
+    /// Unmaps the memory and returns it, prepared to be mapped again.
     #[inline]
-    pub fn unmap_in(self) -> (M, SgStorage) {
-        let Self { handle, kind, .. } = self;
+    pub fn unmap_prepared(self) -> Prepared<M> {
+        let (list, kind) = self.into_mapped().unmap_from_cpu();
 
-        (kind.0, handle.unmap())
+        Prepared {
+            list,
+            memory: kind.0,
+        }
     }
 }
 
-impl<T, D: Direction> SgMapping<'_, Cpu<VVec<T>>, D> {
-    /// Gives the memory to the CPU until the guard is dropped.
+impl<'bound, M, D: Direction> SgInFlight<'bound, Cpu<M>, D> {
+    /// Maps `memory` for `dev` and hands it to the device.
+    ///
+    /// It makes one allocation, with `flags`, and may sleep if they allow it.
     ///
     /// # Errors
     ///
-    /// None is expected: the C core refuses only bytes that are not mapped.
+    /// Same as [`SgMapping::new`]. An error returns `memory`.
     ///
     /// # Examples
     ///
-    /// See [`Mapping::cpu`](super::Mapping::cpu).
-    pub fn cpu(&mut self) -> Result<CpuGuard<'_, [T], D>> {
-        let size = self.handle.size();
-        let bytes = self.handle.cpu(0, size)?;
-
-        // SAFETY: By the type invariant the handle maps exactly the elements, and `bytes` are all
-        // of them.
-        Ok(unsafe { CpuGuard::new(bytes, &mut self.kind.0) })
+    /// See [`SgInFlight`].
+    pub fn map(dev: &'bound Device<Bound>, memory: M, flags: Flags) -> Result<Self, MapError<M>>
+    where
+        M: SgMemory,
+    {
+        Self::map_prepared(dev, Prepared::new(dev, memory, flags)?).map_err(MapError::unprepared)
     }
 
-    /// Gives some elements to the CPU until the guard is dropped.
+    /// Maps prepared memory for `dev` and hands it to the device, without an allocation.
     ///
-    /// Same as [`Mapping::cpu_range`](super::Mapping::cpu_range).
+    /// # Errors
+    ///
+    /// Same as [`SgMapping::from_prepared`]. An error returns `prepared`.
+    ///
+    /// # Examples
+    ///
+    /// See [`Prepared`].
+    #[inline]
+    pub fn map_prepared(
+        dev: &'bound Device<Bound>,
+        prepared: Prepared<M>,
+    ) -> Result<Self, MapError<Prepared<M>>> {
+        Ok(Self::new_mapped(map_list::<M, D>(dev, prepared, 0)?))
+    }
+
+    /// Takes the memory back from the device. It stays mapped.
+    ///
+    /// # Safety
+    ///
+    /// From now until the next [`submit`](SgMapping::submit) the device accesses no byte of the
+    /// memory, because it never got the addresses, or has finished and holds no descriptor for it,
+    /// or was stopped.
+    ///
+    /// # Examples
+    ///
+    /// See [`SgMapping`].
+    #[inline]
+    pub unsafe fn complete(self) -> SgMapping<'bound, Cpu<M>, D> {
+        let mut mapped = self.into_mapped();
+
+        mapped.sync_for_cpu();
+        // INVARIANT: The caller guarantees that the device accesses no byte.
+        SgMapping::new_mapped(mapped)
+    }
+
+    /// Takes the memory back from the device, unmaps it and returns it.
+    ///
+    /// # Safety
+    ///
+    /// From now on the device accesses no byte of the memory through this mapping, because it never
+    /// got the addresses, or has finished and holds no descriptor for it, or was stopped.
+    pub unsafe fn unmap(self) -> M {
+        // SAFETY: The caller guarantees it.
+        unsafe { self.unmap_prepared() }.memory
+    }
+
+    /// Same as [`unmap`](Self::unmap), and returns the memory prepared to be mapped again.
+    ///
+    /// # Safety
+    ///
+    /// Same as for [`unmap`](Self::unmap).
+    ///
+    /// # Examples
+    ///
+    /// See [`Prepared`].
+    #[inline]
+    pub unsafe fn unmap_prepared(self) -> Prepared<M> {
+        let (list, kind) = self.into_mapped().unmap_from_device();
+
+        Prepared {
+            list,
+            memory: kind.0,
+        }
+    }
+
+    /// Gives the CPU `memory`, which is at `len` bytes from `offset`.
+    ///
+    /// # Safety
+    ///
+    /// - `memory` returns a part of the memory that the list has at these bytes.
+    /// - The requirement of [`part`](Self::part).
+    pub(super) unsafe fn share<'a, T: ?Sized>(
+        &'a mut self,
+        offset: usize,
+        len: usize,
+        memory: impl FnOnce(&'a mut M) -> Result<&'a mut T>,
+    ) -> Result<Part<'a, T, D>> {
+        let mapped = &mut *self.mapped;
+        let memory = memory(&mut mapped.kind.0)?;
+        // SAFETY: By the type invariant of `Mapped` the list is live, and its device is bound.
+        to_result(unsafe { super::mapped::Raw::sync_for_cpu(&mut mapped.raw, offset, len) })?;
+
+        // SAFETY: The bytes were just transferred to the CPU, and `memory` is at them.
+        Ok(unsafe { Part::new(&mut mapped.raw, offset, len, memory) })
+    }
+}
+
+impl<T, D: Direction> SgInFlight<'_, Cpu<VVec<T>>, D> {
+    /// Gives some elements to the CPU while the device keeps the others.
+    ///
+    /// Same as [`InFlight::part`](super::InFlight::part).
     ///
     /// # Errors
     ///
     /// - [`EINVAL`] if `range` is empty.
     /// - [`ERANGE`] if it ends beyond the last element.
     ///
-    /// # Examples
+    /// # Safety
     ///
-    /// See [`SgMapping`].
-    pub fn cpu_range(&mut self, range: Range<usize>) -> Result<CpuGuard<'_, [T], D>> {
-        let (offset, len) = bytes_of::<T>(&range, self.handle.size())?;
-        let bytes = self.handle.cpu(offset, len)?;
+    /// Until the returned value is dropped, or forgotten, the device accesses no byte of the cache
+    /// lines that contain the elements.
+    pub unsafe fn part(&mut self, range: Range<usize>) -> Result<Part<'_, [T], D>> {
+        let (offset, len) = elements_to_bytes::<T>(&range, self.size())?;
 
-        // SAFETY: By the type invariant the handle maps exactly the elements, in order, so `bytes`
-        // are those of `range`.
-        Ok(unsafe { CpuGuard::new(bytes, &mut self.kind.0[range]) })
+        // SAFETY: The list maps exactly the elements of the vector, in order, so the bytes are
+        // those of `range`. The caller guarantees the rest.
+        unsafe { self.share(offset, len, |vec| vec.get_mut(range).ok_or(ERANGE)) }
     }
 }
 
-impl<'bound, 'peer, D: Direction> SgMapping<'bound, Mmio<'peer>, D> {
+impl<'bound, 'peer, D: Direction> SgInFlight<'bound, Mmio<'peer>, D> {
     /// Maps ranges of another device's memory for `dev`.
     ///
-    /// The ranges belong to one peer. Its removal waits until they are unmapped. Allocates the
-    /// segments with `flags`, and may sleep if `flags` allow it. Must not be called in hard
+    /// The ranges belong to one peer. Its removal waits until they are unmapped. It makes one
+    /// allocation, with `flags`, and may sleep if they allow it. Must not be called in hard
     /// interrupt context.
     ///
     /// # Errors
@@ -357,7 +442,7 @@ impl<'bound, 'peer, D: Direction> SgMapping<'bound, Mmio<'peer>, D> {
     /// ```
     /// use kernel::{
     ///     device::{Bound, Device},
-    ///     dma::phys::{FromDevice, Mmio, MmioPhys, SgMapping},
+    ///     dma::phys::{FromDevice, Mmio, MmioPhys, SgInFlight},
     ///     pci, //
     /// };
     ///
@@ -365,16 +450,16 @@ impl<'bound, 'peer, D: Direction> SgMapping<'bound, Mmio<'peer>, D> {
     /// fn map_bar<'a>(
     ///     dev: &'a Device<Bound>,
     ///     peer: &'a pci::Device,
-    /// ) -> Result<SgMapping<'a, Mmio<'a>, FromDevice>> {
+    /// ) -> Result<SgInFlight<'a, Mmio<'a>, FromDevice>> {
     ///     let ranges = [
     ///         MmioPhys::from_bar(peer, 4, 0, 4096)?,
     ///         MmioPhys::from_bar(peer, 4, 65536, 4096)?,
     ///     ];
-    ///     SgMapping::new_mmio(dev, &ranges, GFP_KERNEL)
+    ///     SgInFlight::<Mmio<'_>, _>::map(dev, &ranges, GFP_KERNEL)
     /// }
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn new_mmio(
+    pub fn map(
         dev: &'bound Device<Bound>,
         ranges: &[MmioPhys<'peer>],
         flags: Flags,
@@ -383,33 +468,111 @@ impl<'bound, 'peer, D: Direction> SgMapping<'bound, Mmio<'peer>, D> {
             .iter()
             .try_fold(0usize, |size, range| size.checked_add(range.len()))
             .ok_or(EINVAL)?;
-        let storage = SgStorage::new(dev, ranges.len(), size, flags)?;
+        let mut list = List::with_space(dev, 0, ranges.len(), size, flags)?;
 
-        // SAFETY: Storage outside of a handle holds an empty list, by its type invariant. The
-        // ranges were validated; an `MmioPhys` is a transparent `struct mmio_phys`. The C core
-        // holds a reference to the peer until the ranges are unmapped, so the device memory stays.
-        let handle = unsafe {
-            Handle::new(dev, storage, |dev, storage| {
-                storage.map_with(|_, segments, max_segments, sg| {
-                    bindings::dma_phys_sg_map_mmio(
-                        dev,
-                        ranges.as_ptr().cast(),
-                        ranges.len(),
-                        D::DIRECTION.into(),
-                        0,
-                        segments,
-                        max_segments,
-                        sg,
-                    )
-                })
-            })
-        };
+        // SAFETY: `dev` is a reference to a device. The ranges were validated; an `MmioPhys` is a
+        // transparent `struct mmio_phys`. `sg` is empty, as the list is in no `Mapped`.
+        list.map_with(|_, _, segments, capacity, sg| unsafe {
+            bindings::dma_phys_sg_map_mmio(
+                dev.as_raw(),
+                ranges.as_ptr().cast(),
+                ranges.len(),
+                D::DIRECTION.into(),
+                0,
+                segments,
+                capacity,
+                sg,
+            )
+        })?;
 
-        // INVARIANT: The handle maps `ranges`, which `kind` borrows for `'peer`.
-        Ok(Self {
-            handle: handle?,
-            kind: Mmio::new(),
-            _direction: PhantomData,
-        })
+        // SAFETY: The list was just mapped for `dev`, which is bound for `'bound`. The C core holds
+        // the peer until it is unmapped, so the device memory stays.
+        Ok(Self::new_mapped(unsafe { Mapped::new(list, Mmio::new()) }))
+    }
+
+    /// Unmaps the ranges.
+    ///
+    /// # Safety
+    ///
+    /// From now on the device accesses no byte of the ranges through this mapping, because it never
+    /// got the addresses, or has finished and holds no descriptor for it, or was stopped.
+    pub unsafe fn unmap(self) {
+        self.into_mapped().unmap_from_device();
+    }
+}
+
+/// Maps the ranges of `prepared`, and takes its memory.
+#[inline]
+fn map_list<'bound, M, D: Direction>(
+    dev: &'bound Device<Bound>,
+    mut prepared: Prepared<M>,
+    flags: u32,
+) -> Result<Mapped<'bound, List, Cpu<M>>, MapError<Prepared<M>>> {
+    let result = prepared
+        .list
+        .map_with(|ranges, count, segments, capacity, sg| {
+            // SAFETY: `dev` is a reference to a device. The ranges were validated; a `CpuPhys` is a
+            // transparent `struct cpu_phys`. `sg` is empty, as the list is in no `Mapped`.
+            unsafe {
+                bindings::dma_phys_sg_map_cpu(
+                    dev.as_raw(),
+                    ranges,
+                    count,
+                    D::DIRECTION.into(),
+                    flags,
+                    segments,
+                    capacity,
+                    sg,
+                )
+            }
+        });
+
+    match result {
+        // SAFETY: The list was just mapped for `dev`, which is bound for `'bound`. By the type
+        // invariant of `Prepared` the ranges are those of the memory. By the safety requirements of
+        // `SgMemory`, or of `Prepared::from_ranges()`, it stays where it is when it is moved, and
+        // it is leaked when it is forgotten.
+        Ok(()) => Ok(unsafe { Mapped::new(prepared.list, Cpu(prepared.memory)) }),
+        Err(error) => Err(MapError::new(error, prepared)),
+    }
+}
+
+impl<M: Deref, D: Direction> Deref for SgMapping<'_, Cpu<M>, D> {
+    type Target = M::Target;
+
+    #[inline]
+    fn deref(&self) -> &M::Target {
+        &self.mapped.kind.0
+    }
+}
+
+// Only for a vector, whose elements are the mapped bytes. With a list of buffers a mutable reference
+// would suffice to exchange them.
+impl<T, D: Writable> DerefMut for SgMapping<'_, Cpu<VVec<T>>, D> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.mapped.kind.0
+    }
+}
+
+impl<M, D: Writable> SgMapping<'_, Cpu<M>, D> {
+    /// The memory, to write into what is mapped.
+    #[inline]
+    pub(super) fn memory_mut(&mut self) -> &mut M {
+        &mut self.mapped.kind.0
+    }
+}
+
+impl<K: Kind, D: Direction> Drop for SgMapping<'_, K, D> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: `mapped` is not used again.
+        drop(unsafe { ManuallyDrop::take(&mut self.mapped) }.unmap_from_cpu());
+    }
+}
+
+impl<K: Kind, D: Direction> Drop for SgInFlight<'_, K, D> {
+    fn drop(&mut self) {
+        self.mapped.report_leak();
     }
 }

@@ -30,8 +30,8 @@ use core::{
 pub(super) struct DeviceView(KVec<(*mut u8, usize)>);
 
 impl DeviceView {
-    pub(super) fn of_map<K: Kind, D: Direction>(map: &Mapping<'_, K, D>) -> Result<Self> {
-        Self::of_segments([(map.dma_address(), map.size())])
+    pub(super) fn of<K: Kind, D: Direction>(in_flight: &InFlight<'_, K, D>) -> Result<Self> {
+        Self::of_segments([(in_flight.dma_address(), in_flight.size())])
     }
 
     pub(super) fn of_segments(
@@ -141,15 +141,19 @@ mod suite {
     fn to_device_transfers_to_the_device() -> Result {
         let owner = device(c"rust_phys_to_device")?;
         let buffer = KVec::from_elem(1u8, 4096, GFP_KERNEL)?;
-        let mut map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
-        let view = DeviceView::of_map(&map)?;
-        assert_eq!(map.size(), 4096);
+        let in_flight = InFlight::<Cpu<_>, ToDevice>::map(owner.device(), buffer)?;
+        let view = DeviceView::of(&in_flight)?;
+        assert_eq!(in_flight.size(), 4096);
         assert_eq!((view.read(0), view.read(4095)), (1, 1));
 
-        map.cpu()?[4095] = 2;
+        // SAFETY: The view does not access it until it is submitted.
+        let mut mapping = unsafe { in_flight.complete() };
+        mapping[4095] = 2;
+        let in_flight = mapping.submit();
         assert_eq!((view.read(0), view.read(4095)), (1, 2));
 
-        let buffer = map.unmap();
+        // SAFETY: The view does not access it again.
+        let buffer = unsafe { in_flight.unmap() };
         assert_eq!((buffer[0], buffer[4095]), (1, 2));
         Ok(())
     }
@@ -158,31 +162,40 @@ mod suite {
     fn from_device_transfers_to_the_cpu() -> Result {
         let owner = device(c"rust_phys_from_device")?;
         let buffer = KBox::new([1u16; 256], GFP_KERNEL)?;
-        let mut map = Mapping::<_, FromDevice>::new(owner.device(), buffer)?;
-        let view = DeviceView::of_map(&map)?;
+        let in_flight = InFlight::<Cpu<_>, FromDevice>::map(owner.device(), buffer)?;
+        let view = DeviceView::of(&in_flight)?;
 
         view.fill(2);
-        assert_eq!(map.cpu()?[255], 0x0202);
+        // SAFETY: The view does not access it until it is submitted.
+        let mapping = unsafe { in_flight.complete() };
+        assert_eq!(mapping[255], 0x0202);
+        let in_flight = mapping.submit();
         view.fill(3);
-        assert_eq!(map.cpu()?[0], 0x0303);
+        // SAFETY: See above.
+        let mapping = unsafe { in_flight.complete() };
+        assert_eq!(mapping[0], 0x0303);
+        let in_flight = mapping.submit();
         view.fill(4);
-        assert_eq!(*map.unmap(), [0x0404u16; 256]);
+        // SAFETY: The view does not access it again.
+        assert_eq!(*unsafe { in_flight.unmap() }, [0x0404u16; 256]);
         Ok(())
     }
 
     #[test]
     fn bidirectional_transfers_both() -> Result {
         let owner = device(c"rust_phys_bidirectional")?;
-        let mut map =
-            Mapping::<_, Bidirectional>::new(owner.device(), PageBytes::zeroed(GFP_KERNEL)?)?;
-        let view = DeviceView::of_map(&map)?;
-        assert_eq!(view.read(100), 0);
+        let mut mapping =
+            Mapping::<Cpu<_>, Bidirectional>::new(owner.device(), PageBytes::zeroed(GFP_KERNEL)?)?;
 
-        map.cpu()?.fill(5);
+        mapping.fill(5);
+        let in_flight = mapping.submit();
+        let view = DeviceView::of(&in_flight)?;
         assert_eq!(view.read(100), 5);
         view.fill(6);
-        assert_eq!(map.cpu()?[100], 6);
-        assert!(map.unmap().iter().all(|&byte| byte == 6));
+        // SAFETY: The view does not access it again.
+        let mapping = unsafe { in_flight.complete() };
+        assert_eq!(mapping[100], 6);
+        assert!(mapping.unmap().iter().all(|&byte| byte == 6));
         Ok(())
     }
 
@@ -191,16 +204,17 @@ mod suite {
         let owner = device(c"rust_phys_moved")?;
         let buffer = KBox::new([7u8; 64], GFP_KERNEL)?;
         let address: *const [u8; 64] = &*buffer;
-        let map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
-        let addr = map.dma_address();
+        let in_flight = InFlight::<Cpu<_>, ToDevice>::map(owner.device(), buffer)?;
+        let addr = in_flight.dma_address();
 
-        let mut maps = KVec::new();
-        maps.push(map, GFP_KERNEL)?;
-        let map = KBox::new(maps.pop().ok_or(EIO)?, GFP_KERNEL)?;
-        assert_eq!(map.dma_address(), addr);
-        assert_eq!(DeviceView::of_map(&map)?.read(63), 7);
+        let mut list = KVec::new();
+        list.push(in_flight, GFP_KERNEL)?;
+        let in_flight = KBox::new(list.pop().ok_or(EIO)?, GFP_KERNEL)?;
+        assert_eq!(in_flight.dma_address(), addr);
+        assert_eq!(DeviceView::of(&in_flight)?.read(63), 7);
 
-        let buffer = KBox::into_inner(map).unmap();
+        // SAFETY: The view was dropped.
+        let buffer = unsafe { KBox::into_inner(in_flight).unmap() };
         assert!(ptr::eq(address, &*buffer));
         Ok(())
     }
@@ -210,16 +224,21 @@ mod suite {
         let owner = device(c"rust_phys_route")?;
         let buffer = KVec::from_elem(0u64, 64, GFP_KERNEL)?;
         let range = CpuPhys::from_slice(&buffer)?;
-        let map = Mapping::<_, ToDevice>::new(owner.device(), buffer)?;
+        let mapping = Mapping::<Cpu<_>, ToDevice>::new(owner.device(), buffer)?;
+        let route = mapping.route();
+        let in_flight = mapping.submit();
 
-        assert_eq!(map.size(), range.len());
-        match map.route() {
-            Route::Direct => assert_eq!(map.dma_address(), range.addr()),
+        assert_eq!(in_flight.size(), range.len());
+        assert_eq!(in_flight.route(), route);
+        match route {
+            Route::Direct => assert_eq!(in_flight.dma_address(), range.addr()),
             route => {
                 assert_eq!(route, Route::Bounce);
-                assert!(map.dma_address() != range.addr());
+                assert!(in_flight.dma_address() != range.addr());
             }
         }
+        // SAFETY: Nothing accesses it.
+        drop(unsafe { in_flight.unmap() });
         Ok(())
     }
 
@@ -230,12 +249,16 @@ mod suite {
         let empty = KVec::<u32>::with_capacity(8, GFP_KERNEL)?;
         let address = empty.as_ptr();
 
-        let error = Mapping::<_, ToDevice>::new(dev, empty).err().ok_or(EIO)?;
+        let error = Mapping::<Cpu<_>, ToDevice>::new(dev, empty)
+            .err()
+            .ok_or(EIO)?;
         assert_eq!(error.error(), EINVAL);
         assert!(ptr::eq(error.into_memory().as_ptr(), address));
 
         let unit = KBox::new([0u8; 0], GFP_KERNEL)?;
-        let error = Mapping::<_, FromDevice>::new(dev, unit).err().ok_or(EIO)?;
+        let error = Mapping::<Cpu<_>, FromDevice>::new(dev, unit)
+            .err()
+            .ok_or(EIO)?;
         assert_eq!(error.error(), EINVAL);
         assert_eq!(Error::from(error), EINVAL);
         Ok(())
@@ -247,7 +270,7 @@ mod suite {
         let faux: &faux::Device<Bound> = owner.as_ref();
         let buffer = KVec::from_elem(9u8, 64, GFP_KERNEL)?;
 
-        let map = Mapping::<_, Bidirectional>::new(faux.as_ref(), buffer);
+        let map = Mapping::<Cpu<_>, Bidirectional>::new(faux.as_ref(), buffer);
         let (error, buffer) = map.err().ok_or(EIO)?.into_parts();
         assert_eq!(error, EINVAL);
         assert_eq!(buffer[63], 9);
@@ -306,8 +329,12 @@ mod suite {
 
         let range = MmioPhys::from_resource(bar, 4096, 64)?;
         assert_eq!((range.addr(), range.len()), (bar.start() + 4096, 64));
-        match Mapping::<_, ToDevice>::new_mmio(owner.device(), range) {
-            Ok(map) => assert_eq!(map.dma_address(), range.addr()),
+        match InFlight::<Mmio<'_>, ToDevice>::map(owner.device(), range) {
+            Ok(in_flight) => {
+                assert_eq!(in_flight.dma_address(), range.addr());
+                // SAFETY: Nothing accesses it.
+                unsafe { in_flight.unmap() };
+            }
             // If all DMA is forced to bounce.
             Err(error) => assert_eq!(error, EOPNOTSUPP),
         }

@@ -20,6 +20,7 @@ use crate::{
     },
     driver,
     new_mutex,
+    new_spinlock,
     pci,
     prelude::*,
     sync::{
@@ -28,7 +29,8 @@ use crate::{
             Relaxed, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        SpinLock, //
     },
     ThisModule, //
 };
@@ -125,35 +127,45 @@ impl Test for ManyRanges {
             peer.range(12288, 4096)?,
         ];
 
-        let map = SgMapping::<_, FromDevice>::new_mmio(dev, &ranges, GFP_KERNEL)?;
-        check(map.route() == Route::Bus)?;
-        check(map.size() == 3 * 4096)?;
-
+        let list = SgInFlight::<Mmio<'_>, FromDevice>::map(dev, &ranges, GFP_KERNEL)?;
+        let (route, size) = (list.route(), list.size());
         // The last two are adjacent, and so one segment.
-        let mut segments = map.segments();
-        let (first, len) = segments.next().ok_or(EPROTO)?;
-        check(len == 4096)?;
-        check(segments.next() == Some((first + 8192, 8192)))?;
-        check(segments.next().is_none())?;
-        drop(segments);
+        let [first, second] = list.segments() else {
+            return Err(EPROTO);
+        };
+        let (first, second) = (*first, *second);
+        let one = InFlight::<Mmio<'_>, FromDevice>::map(dev, ranges[0])?;
+        let addr = one.dma_address();
+        // SAFETY: Nothing accesses it.
+        unsafe {
+            list.unmap();
+            one.unmap();
+        }
 
-        let one = Mapping::<_, FromDevice>::new_mmio(dev, ranges[0])?;
-        check(one.dma_address() == first)
+        check(route == Route::Bus)?;
+        check(size == 3 * 4096)?;
+        check(first.dma_len() == 4096)?;
+        check(second.dma_address() == first.dma_address() + 8192)?;
+        check(second.dma_len() == 8192)?;
+        check(addr == first.dma_address())
     }
 }
 
 struct Revoked;
 
-/// A mapping that is kept until it is revoked.
+/// Device memory that is kept mapped until it is revoked.
 #[pin_data]
 struct Client<'a> {
     #[pin]
-    map: Mutex<Option<SgMapping<'a, Mmio<'a>, ToDevice>>>,
+    target: Mutex<Option<SgInFlight<'a, Mmio<'a>, ToDevice>>>,
 }
 
 impl Revoke for Client<'_> {
     fn revoke(&self) {
-        *self.map.lock() = None;
+        if let Some(target) = self.target.lock().take() {
+            // SAFETY: Nothing accesses it.
+            unsafe { target.unmap() };
+        }
     }
 }
 
@@ -163,25 +175,27 @@ impl Test for Revoked {
         let peer = Peer::register(pdev, BAR)?;
         let range = MmioPhys::from_bar(pdev, BAR, 0, 4096)?;
 
-        let client = pin_init!(Client { map <- new_mutex!(None) });
+        let client = pin_init!(Client { target <- new_mutex!(None) });
         // SAFETY: The client is dropped at the end of this function.
-        let client = unsafe { PeerClient::attach_with_lt(&range, client, GFP_KERNEL) }?;
+        let client = unsafe { PeerClient::attach_with_lt(dev, &range, client, GFP_KERNEL) }?;
         let count = Arc::new(Atomic::new(0), GFP_KERNEL)?;
-        let counter = PeerClient::attach(&range, Count(count.clone()), GFP_KERNEL)?;
-        let detached = PeerClient::attach(&range, Count(count.clone()), GFP_KERNEL)?;
-        *client.map.lock() = Some(SgMapping::new_mmio(dev, &[range], GFP_KERNEL)?);
+        let counter = PeerClient::attach(dev, &range, Count(count.clone()), GFP_KERNEL)?;
+        let detached = PeerClient::attach(dev, &range, Count(count.clone()), GFP_KERNEL)?;
+        let target = SgInFlight::<Mmio<'_>, _>::map(dev, &[range], GFP_KERNEL)?;
+        *client.target.lock() = Some(target);
         drop(detached);
         check(count.load(Relaxed) == 0)?;
 
         // Revokes the client, which drops the mapping, and waits for that.
         drop(peer);
-        check(client.map.lock().is_none())?;
+        check(client.target.lock().is_none())?;
         check(count.load(Relaxed) == 1)?;
         check(counter.0.load(Relaxed) == 1)?;
 
-        let late = PeerClient::attach(&range, Count(count.clone()), GFP_KERNEL);
+        let late = PeerClient::attach(dev, &range, Count(count.clone()), GFP_KERNEL);
         check(late.err() == Some(ENODEV))?;
-        check(Mapping::<_, ToDevice>::new_mmio(dev, range).err() == Some(ENODEV))?;
+        let map = InFlight::<Mmio<'_>, ToDevice>::map(dev, range);
+        check(map.err() == Some(ENODEV))?;
         drop(counter);
         check(count.load(Relaxed) == 1)
     }
@@ -189,23 +203,23 @@ impl Test for Revoked {
 
 struct DroppedInside;
 
-crate::sync::global_lock! {
-    // SAFETY: Initialised in the only test that uses it.
-    unsafe(uninit) static DROPPED_INSIDE: Mutex<Option<PeerClient<Inside>>> = None;
-}
-
 /// A client that drops itself in its callback, and uses its data afterwards.
-struct Inside(Arc<Atomic<u32>>, [u8; 64]);
+struct Inside<'a> {
+    this: Arc<SpinLock<Option<PeerClient<'a, Inside<'a>>>>>,
+    value: Arc<Atomic<u32>>,
+    bytes: [u8; 64],
+}
 
 /// Address of the client that is leaked on purpose, so that kmemleak does not report it.
 static LEAKED: Atomic<usize> = Atomic::new(0);
 
-impl Revoke for Inside {
+impl Revoke for Inside<'_> {
     fn revoke(&self) {
         LEAKED.store(core::ptr::from_ref(self) as usize, Relaxed);
-        drop(DROPPED_INSIDE.lock().take());
+        let this = self.this.lock().take();
+        drop(this);
         // The data is still valid.
-        self.0.store(u32::from(self.1[63]), Relaxed);
+        self.value.store(u32::from(self.bytes[63]), Relaxed);
     }
 }
 
@@ -214,12 +228,47 @@ impl Test for DroppedInside {
         let peer = Peer::register(pdev, BAR)?;
         let range = MmioPhys::from_bar(pdev, BAR, 0, 4096)?;
         let value = Arc::new(Atomic::new(0), GFP_KERNEL)?;
-        let client = PeerClient::attach(&range, Inside(value.clone(), [7; 64]), GFP_KERNEL)?;
+        let this = Arc::pin_init(new_spinlock!(None), GFP_KERNEL)?;
+        let data = Inside {
+            this: this.clone(),
+            value: value.clone(),
+            bytes: [7; 64],
+        };
+        // SAFETY: The client borrows the device, which stays bound.
+        let client =
+            unsafe { PeerClient::attach_with_lt(pdev.as_ref(), &range, data, GFP_KERNEL) }?;
 
-        *DROPPED_INSIDE.lock() = Some(client);
+        *this.lock() = Some(client);
         drop(peer);
-        check(DROPPED_INSIDE.lock().is_none())?;
+        check(this.lock().is_none())?;
         check(value.load(Relaxed) == 7)
+    }
+}
+
+struct ForgottenClient;
+
+/// The callback must not run once devres has detached the client.
+static FORGOTTEN_REVOKED: Atomic<u32> = Atomic::new(0);
+
+struct CountStatic;
+
+impl Revoke for CountStatic {
+    fn revoke(&self) {
+        FORGOTTEN_REVOKED.store(1, Relaxed);
+    }
+}
+
+impl Test for ForgottenClient {
+    fn run(pdev: &pci::Device<Bound>) -> Result {
+        // Both are forgotten: devres detaches the client first, then unregisters the peer.
+        let peer = Peer::register(pdev, BAR)?;
+        let range = MmioPhys::from_bar(pdev, BAR, 0, 4096)?;
+        let client = PeerClient::attach(pdev.as_ref(), &range, CountStatic, GFP_KERNEL)?;
+
+        LEAKED.store(core::ptr::from_ref(&*client) as usize, Relaxed);
+        core::mem::forget(client);
+        core::mem::forget(peer);
+        Ok(())
     }
 }
 
@@ -237,11 +286,11 @@ impl Test for Twice {
 
         // A range of the old peer is no range of the new one.
         let _peer = Peer::register(pdev, BAR)?;
-        let map = SgMapping::<_, FromDevice>::new_mmio(pdev.as_ref(), &[old], GFP_KERNEL);
+        let map = SgInFlight::<Mmio<'_>, FromDevice>::map(pdev.as_ref(), &[old], GFP_KERNEL);
         check(map.err() == Some(ENODEV))?;
 
         let new = MmioPhys::from_bar(pdev, BAR, 4096, 4096)?;
-        let map = SgMapping::<_, FromDevice>::new_mmio(pdev.as_ref(), &[new, old], GFP_KERNEL);
+        let map = SgInFlight::<Mmio<'_>, FromDevice>::map(pdev.as_ref(), &[new, old], GFP_KERNEL);
         check(map.err() == Some(EINVAL))
     }
 }
@@ -262,9 +311,16 @@ mod suite {
 
     #[test]
     fn h25_client_drops_itself() -> Result {
-        // SAFETY: This test runs once.
-        unsafe { DROPPED_INSIDE.init() };
         run::<DroppedInside>()
+    }
+
+    #[test]
+    fn h25_forgotten_client_is_detached() -> Result {
+        FORGOTTEN_REVOKED.store(0, Relaxed);
+        run::<ForgottenClient>()?;
+        assert_eq!(FORGOTTEN_REVOKED.load(Relaxed), 0);
+        // The BAR can be registered again.
+        run::<Twice>()
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::{
         Bound,
         Device, //
     },
+    dma::DmaAddress,
     error::to_result,
     new_spinlock,
     page::{
@@ -60,14 +61,11 @@ struct State {
     /// The contents of the disk.
     #[pin]
     bytes: SpinLock<KVec<u8>>,
-    /// One for each request, and at first one without capacity.
-    #[pin]
-    storage: SpinLock<KVec<SgStorage>>,
     /// Address of the `struct gendisk`, set by the first request.
     disk: Atomic<usize>,
     /// Number of requests that could be completed while they were mapped.
     completed_early: Atomic<usize>,
-    /// Number of requests that were not mapped.
+    /// Number of requests that were not mapped at first.
     refused: Atomic<usize>,
     /// The maximum number of segments of one request.
     max_segments: Atomic<usize>,
@@ -79,35 +77,66 @@ fn raw(rq: &Request<Disk<'_>>) -> *mut bindings::request {
     core::ptr::from_ref(rq).cast_mut().cast()
 }
 
-impl<'bound> Queue<'bound> {
-    /// Maps a request with the storage that was returned last.
-    fn map(&self, rq: ARef<Request<Disk<'bound>>>) -> Result<RequestMapping<'bound, Disk<'bound>>> {
-        let storage = self.state.storage.lock().pop().ok_or(EBUSY)?;
+type Segments = KVec<(DmaAddress, usize)>;
+type Map<'bound> = RequestMapping<'bound, Disk<'bound>>;
 
-        match RequestMapping::new(self.dev, rq, storage) {
-            Ok(map) => Ok(map),
+impl<'bound> Queue<'bound> {
+    /// Maps a request, and returns its segments. Refuses each first time.
+    fn map(&self, rq: ARef<Request<Disk<'bound>>>) -> Result<(Map<'bound>, Segments)> {
+        let state = &self.state;
+
+        // The first segment only.
+        let refused = RequestMapping::map(self.dev, rq, |segments| Ok(segments.next().is_some()));
+        let rq = match refused {
+            // It is the only one.
+            // SAFETY: Nothing accesses it.
+            Ok((map, _)) => unsafe { map.unmap() },
             Err(error) => {
-                let (error, (rq, storage)) = error.into_parts();
-                if storage.capacity() != 0 || error != EINVAL {
+                let (error, rq) = error.into_parts();
+                if error != EINVAL {
                     return Err(error);
                 }
-                let refused = self.state.refused.load(Relaxed);
-                self.state.refused.store(refused + 1, Relaxed);
-                self.map(rq)
+                state
+                    .refused
+                    .store(state.refused.load(Relaxed) + 1, Relaxed);
+                rq
             }
+        };
+        let refused: Result<_, _> =
+            RequestMapping::map(self.dev, rq, |segments| match segments.next() {
+                Some(_) => Err::<(), _>(EPROTO),
+                None => Ok(()),
+            });
+        let (error, rq) = refused.err().ok_or(EIO)?.into_parts();
+        if error != EPROTO {
+            return Err(error);
         }
+
+        Ok(RequestMapping::map(self.dev, rq, |segments| {
+            let mut list = KVec::with_capacity(128, GFP_ATOMIC)?;
+
+            for segment in &mut *segments {
+                list.push_within_capacity((segment.dma_address(), segment.dma_len()))
+                    .map_err(|_| ENOSPC)?;
+            }
+            Ok(list)
+        })?)
     }
 
     /// Copies between the disk and the DMA addresses of a request.
-    fn transfer(&self, map: &RequestMapping<'bound, Disk<'bound>>) -> Result {
+    fn transfer(&self, map: &Map<'bound>, segments: Segments) -> Result {
         let rq = raw(map.request());
         // SAFETY: The request belongs to the driver.
         let (sector, flags) = unsafe { ((*rq).__sector, (*rq).cmd_flags) };
         let start = usize::try_from(sector)? << SECTOR_SHIFT;
-        let view = DeviceView::of_segments(map.segments())?;
+        let count = segments.len();
+        let view = DeviceView::of_segments(segments)?;
         let mut disk = self.state.bytes.lock();
         let disk = disk.get_mut(start..start + map.size()).ok_or(EIO)?;
 
+        if view.len() != map.size() {
+            return Err(EPROTO);
+        }
         for (offset, byte) in disk.iter_mut().enumerate() {
             if flags & 1 == bindings::req_op_REQ_OP_WRITE {
                 *byte = view.read(offset);
@@ -117,8 +146,9 @@ impl<'bound> Queue<'bound> {
         }
 
         let max_segments = self.state.max_segments.load(Relaxed);
-        let max_segments = max_segments.max(map.segments().len());
-        self.state.max_segments.store(max_segments, Relaxed);
+        self.state
+            .max_segments
+            .store(max_segments.max(count), Relaxed);
         Ok(())
     }
 }
@@ -133,18 +163,14 @@ impl<'bound> Operations for Disk<'bound> {
         let disk = unsafe { (*(*raw(&rq)).q).disk };
         state.disk.store(disk as usize, Relaxed);
 
-        let map = queue.map(rq)?;
-        let transferred = queue.transfer(&map);
+        let (map, segments) = queue.map(rq)?;
+        let transferred = queue.transfer(&map, segments);
 
         if Request::end_ok(map.request().into()).is_ok() {
             state.completed_early.store(1, Relaxed);
         }
-        let (rq, storage) = map.unmap();
-        state
-            .storage
-            .lock()
-            .push_within_capacity(storage)
-            .map_err(|_| ENOSPC)?;
+        // SAFETY: Nothing accesses it any longer.
+        let rq = unsafe { map.unmap() };
         transferred?;
         Request::complete(rq);
         Ok(())
@@ -158,18 +184,10 @@ impl<'bound> Operations for Disk<'bound> {
 }
 
 fn disk(dev: &Device<Bound>) -> Result<(Arc<State>, GenDisk<Disk<'_>>)> {
-    let mut storage = KVec::with_capacity(DEPTH as usize + 1, GFP_KERNEL)?;
-    for _ in 0..DEPTH {
-        storage.push(SgStorage::new(dev, 128, 1 << 20, GFP_KERNEL)?, GFP_KERNEL)?;
-    }
-    // Used first: no request can be mapped with it.
-    storage.push(SgStorage::with_capacity(0, GFP_KERNEL)?, GFP_KERNEL)?;
-
     let bytes = KVec::from_elem(0u8, PAGES * PAGE_SIZE, GFP_KERNEL)?;
     let state = Arc::pin_init(
         pin_init!(State {
             bytes <- new_spinlock!(bytes),
-            storage <- new_spinlock!(storage),
             disk: Atomic::new(0),
             completed_early: Atomic::new(0),
             refused: Atomic::new(0),
@@ -276,7 +294,8 @@ mod suite {
         assert!(is_all(&back[1], 1)?);
         assert!(is_all(&back[2], 0)?);
         // Pages in descending order are not merged, but their bounce buffers may be.
-        let one = Mapping::<_, ToDevice>::new(owner.device(), KBox::new([0u8; 64], GFP_KERNEL)?)?;
+        let one =
+            Mapping::<Cpu<_>, ToDevice>::new(owner.device(), KBox::new([0u8; 64], GFP_KERNEL)?)?;
         assert!(one.route() == Route::Bounce || state.max_segments.load(Relaxed) > 1);
 
         drop(disk);
@@ -284,11 +303,10 @@ mod suite {
     }
 
     #[test]
-    fn h19_storage_is_reused() -> Result {
-        let owner = device(c"rust_phys_storage")?;
+    fn requests_of_many_lengths() -> Result {
+        let owner = device(c"rust_phys_lengths")?;
         let (state, disk) = disk(owner.device())?;
 
-        // Long and short requests with the same storage.
         for round in 0..20usize {
             let count = 1 + round % 7;
             let out = pages(count, |index| (round * 8 + index) as u8)?;
@@ -300,7 +318,6 @@ mod suite {
                 assert!(is_all(page, (round * 8 + index) as u8)?);
             }
         }
-        assert_eq!(state.storage.lock().len(), DEPTH as usize);
         drop(disk);
         Ok(())
     }
@@ -322,10 +339,14 @@ mod suite {
         let owner = device(c"rust_phys_refused")?;
         let (state, disk) = disk(owner.device())?;
 
-        // Mapping failed without capacity, returned request and storage, and then succeeded.
-        let one = pages(1, |_| 0xff)?;
-        transfer(&state, bindings::req_op_REQ_OP_READ, 0, &one)?;
-        assert_eq!(state.refused.load(Relaxed), 1);
+        // Not all segments were taken: the request was returned, and mapped then. Pages in
+        // descending order are not merged, but their bounce buffers may be.
+        let mut list = pages(16, |_| 0xff)?;
+        list.reverse();
+        transfer(&state, bindings::req_op_REQ_OP_READ, 0, &list)?;
+        let one = KBox::new([0u8; 64], GFP_KERNEL)?;
+        let one = Mapping::<Cpu<_>, ToDevice>::new(owner.device(), one)?;
+        assert!(one.route() == Route::Bounce || state.refused.load(Relaxed) == 1);
         drop(disk);
         Ok(())
     }
