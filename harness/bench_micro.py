@@ -25,9 +25,11 @@ MODULES = {"C": "dma_phys_benchmark", "Rust": "rust_dma_phys_benchmark"}
 METHODS = {
     "C": ("dma_map_phys", "dma_map_page", "dma_map_sgtable", "dma_iova_link",
           "typed_map", "typed_virt", "typed_sg", "typed_sg_iter"),
-    "Rust": ("sgtable", "typed_map", "typed_sg"),
+    "Rust": ("sgtable", "typed_map", "typed_page", "typed_kept",
+             "typed_sg", "typed_svec"),
 }
-TYPED = ("typed_map", "typed_virt", "typed_sg", "typed_sg_iter", "typed_locked")
+TYPED = ("typed_map", "typed_virt", "typed_page", "typed_kept", "typed_sg", "typed_sg_iter",
+         "typed_svec", "typed_locked")
 # A typed map with a lock that all processors share, for comparison.
 LOCKED = "typed_locked"
 # The device that maps is edu. On the machine with peers it is an NVMe controller, and
@@ -123,6 +125,9 @@ def label(language, method):
     return {"typed_map": f"{language}, map", "typed_sg": f"{language}, sg",
             "typed_sg_iter": f"{language}, sg by iterator",
             "typed_virt": f"{language}, map of an address",
+            "typed_page": f"{language}, map of a page",
+            "typed_kept": f"{language}, submit and complete",
+            "typed_svec": f"{language}, sg, not prepared",
             LOCKED: f"{language}, map with a lock",
             "sgtable": "Rust SGTable"}.get(method, method)
 

@@ -71,9 +71,16 @@ FIRST_VERSION = {
     }.items() for method, ratio in zip(FIRST_METHODS, ratios)
 } | {(BUS, PEER, "typed_map"): 1.51, (BUS, PEER_MANY, "typed_sg"): 2.74}
 
-# (machines, shape, method of C, method of Rust, maximum ratio of Rust to C). Mapping of
-# Rust starts from memory, not from a range: the same in C is typed_virt.
-RUST = (DIRECT, ONE, "typed_virt", "typed_map", 1.03)
+# Rust on the direct route: the maximum of instructions to submit and complete what is
+# kept mapped, and of those that a map of one range takes more than in C; the maximum
+# ratio of a map of many ranges to one in C.
+MAX_KEPT = 20
+MAX_MORE = 12
+MAX_MANY = 1.2
+# What is kept mapped, against raw map and unmap behind an IOMMU, and against the raw pair
+# of syncs of a bounce buffer.
+MAX_KEPT_IOMMU = 0.1
+MAX_KEPT_BOUNCE = 1.05
 # The cost of one more range: from 16 to 32 ranges and from 128 to 256, and the maximum
 # ratio of the second to the first.
 FEW, MANY = (16, 32), (128, 256)
@@ -203,15 +210,33 @@ def _ratios(what, ratios, max_ratio):
                       f"{max_ratio:.2f}", ratio <= max_ratio)
 
 
+def _limit(what, machine, value, limit, form="{:.1f}"):
+    return Finding(what, machine, form.format(value), f"{limit}",
+                   round(value, 3) <= limit)
+
+
 def _rust(counts):
-    machines, shape, c_method, rust_method, max_ratio = RUST
-    for machine in machines:
-        c = counts(machine, "C", c_method, shape)
-        rust = counts(machine, "Rust", rust_method, shape)
-        if c and rust:
-            yield Finding(f"Rust against C, {shape}, from memory", machine,
-                          f"{rust / c:.3f}", f"{max_ratio:.2f}",
-                          rust <= max_ratio * c)
+    for machine in vm.MACHINES:
+        kept = counts(machine, "Rust", "typed_kept", ONE)
+        raw = counts(machine, "C", "dma_map_phys", ONE)
+        if kept is None or raw is None:
+            continue
+        if machine in IOMMU:
+            yield _limit("kept in Rust, against raw map and unmap", machine,
+                         kept / raw, MAX_KEPT_IOMMU, "{:.3f}")
+        elif machine in DIRECT:
+            yield _limit("kept in Rust, instructions", machine, kept, MAX_KEPT)
+            yield _limit(f"Rust, {ONE}, prepared, instructions more than C", machine,
+                         counts(machine, "Rust", "typed_page", ONE) -
+                         counts(machine, "C", "typed_map", ONE), MAX_MORE)
+            yield _limit(f"Rust, {SCATTERED}, prepared, against C", machine,
+                         counts(machine, "Rust", "typed_sg", SCATTERED) /
+                         counts(machine, "C", "typed_sg", SCATTERED), MAX_MANY,
+                         "{:.3f}")
+        else:
+            pair = counts(machine, "C", "dma_map_phys", SYNCED) - raw
+            yield _limit("kept in Rust, against the raw pair of syncs", machine,
+                         kept / pair, MAX_KEPT_BOUNCE, "{:.3f}")
 
 
 def _growth(counts):

@@ -95,10 +95,12 @@ enum dma_phys_route {
 #define DMA_PHYS_SKIP_CPU_SYNC	BIT(0)
 
 /*
- * Flags of the core. If a handle has one of them, its syncs do nothing, and
- * unmapping it with or without sync is the same.
+ * Flags of the core. With DMA_PHYS_NO_UNMAP unmapping a handle does nothing but
+ * its trace event. With one of DMA_PHYS_NO_SYNC its syncs do nothing, and unmapping
+ * it with or without sync is the same.
  */
-#define DMA_PHYS_NO_SYNC	(BIT(1) | BIT(2))
+#define DMA_PHYS_NO_UNMAP	BIT(1)
+#define DMA_PHYS_NO_SYNC	(DMA_PHYS_NO_UNMAP | BIT(2))
 
 /**
  * struct dma_phys_map - one range mapped for one device

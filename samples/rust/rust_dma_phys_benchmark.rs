@@ -16,7 +16,8 @@
 //!
 //! - `empty`: nothing is mapped. This is the cost of the loop.
 //! - `typed_map`: each range is an [`InFlight`] of a [`KVec`] of `size` bytes.
-//! - `typed_kept`: one range stays a [`Mapping`] of a [`KVec`]; it is submitted and completed.
+//! - `typed_page`: the same for one page, a [`PageBytes`], which knows its range.
+//! - `typed_kept`: a page stays a [`Mapping`]; it is submitted and completed.
 //! - `typed_sg`: all ranges are one [`SgInFlight`] of a list of [`PageBytes`], which was prepared;
 //!   `size` must be that of a page.
 //! - `sgtable`: the same number of bytes is an [`SGTable`]. It owns a [`VVec`], whose pages are
@@ -98,15 +99,17 @@ enum Method {
     Empty,
     SgTable,
     TypedMap,
+    TypedPage,
     TypedKept,
     TypedSg,
     TypedSvec,
 }
 
-const METHODS: [(&str, Method); 6] = [
+const METHODS: [(&str, Method); 7] = [
     ("empty", Method::Empty),
     ("sgtable", Method::SgTable),
     ("typed_map", Method::TypedMap),
+    ("typed_page", Method::TypedPage),
     ("typed_kept", Method::TypedKept),
     ("typed_sg", Method::TypedSg),
     ("typed_svec", Method::TypedSvec),
@@ -296,6 +299,13 @@ fn pages(shape: Shape) -> Result<KVec<PageBytes>> {
     find(shape, || PageBytes::zeroed(GFP_KERNEL))
 }
 
+fn one_page(order: &Order) -> Result<PageBytes> {
+    if order.shape.ranges != 1 || order.shape.size != PAGE_SIZE || order.sync {
+        return Err(EOPNOTSUPP);
+    }
+    Ok(PageBytes::zeroed(GFP_KERNEL)?)
+}
+
 fn vvec(shape: Shape) -> Result<VVec<u8>> {
     let bytes = shape.ranges * shape.size;
 
@@ -310,15 +320,36 @@ fn vvec(shape: Shape) -> Result<VVec<u8>> {
 /// and the time in nanoseconds.
 #[inline(always)]
 fn measure<M>(loops: usize, mut memory: M, run: impl Fn(M) -> Result<M>) -> Result<(M, i64)> {
-    // Warm up.
-    memory = run(memory)?;
+    let mut start = Instant::<Monotonic>::now();
 
-    let start = Instant::<Monotonic>::now();
-    for _ in 0..loops {
+    // One call, so that it is inlined. The first time warms up.
+    for round in 0..=loops {
+        if round == 1 {
+            start = Instant::now();
+        }
         memory = run(memory)?;
         black_box(());
     }
     Ok((memory, start.elapsed().as_nanos()))
+}
+
+/// Submits and completes `mapping` `loops` times. Returns it, and the time in nanoseconds.
+#[inline(never)]
+fn submit_often<'bound, M, D: Direction>(
+    loops: usize,
+    mut mapping: Mapping<'bound, Cpu<M>, D>,
+) -> (Mapping<'bound, Cpu<M>, D>, i64) {
+    let start = Instant::<Monotonic>::now();
+
+    for _ in 0..loops {
+        let in_flight = mapping.submit();
+
+        black_box(in_flight.dma_address());
+        // SAFETY: No device uses the address.
+        mapping = unsafe { in_flight.complete() };
+        black_box(());
+    }
+    (mapping, start.elapsed().as_nanos())
 }
 
 /// Memory that an [`SGTable`] owns, and that is returned to `owner` when the table is dropped.
@@ -422,6 +453,7 @@ impl Bench {
             Method::SgTable => self.sgtable(dev, order)?,
             Method::TypedMap if order.shape.ranges == 1 => self.typed_map_one::<D>(dev, order)?,
             Method::TypedMap => self.typed_map::<D>(dev, order)?,
+            Method::TypedPage => self.typed_page::<D>(dev, order)?,
             Method::TypedKept => self.typed_kept::<D>(dev, order)?,
             Method::TypedSg => self.typed_sg::<D>(dev, order)?,
             Method::TypedSvec => self.typed_svec::<D>(dev, order)?,
@@ -443,17 +475,25 @@ impl Bench {
         let mut list = self.buffers.take(order.shape, || buffers(order.shape))?;
         let buffer = list.pop().ok_or(EINVAL)?;
 
-        let (buffer, ns) = measure(order.loops, buffer, |buffer| {
-            let mut in_flight = InFlight::<Cpu<_>, D>::map(dev, buffer)?;
+        let (buffer, ns) = if order.sync {
+            measure(order.loops, buffer, |buffer| {
+                let in_flight = InFlight::<Cpu<_>, D>::map(dev, buffer)?;
 
-            if order.sync {
                 // SAFETY: No device uses the address, here and in all methods.
-                in_flight = unsafe { in_flight.complete() }.submit();
-            }
-            black_box(in_flight.dma_address());
-            // SAFETY: See above.
-            Ok(unsafe { in_flight.unmap() })
-        })?;
+                let in_flight = unsafe { in_flight.complete() }.submit();
+                black_box(in_flight.dma_address());
+                // SAFETY: See above.
+                Ok(unsafe { in_flight.unmap() })
+            })
+        } else {
+            measure(order.loops, buffer, |buffer| {
+                let in_flight = InFlight::<Cpu<_>, D>::map(dev, buffer)?;
+
+                black_box(in_flight.dma_address());
+                // SAFETY: See above.
+                Ok(unsafe { in_flight.unmap() })
+            })
+        }?;
 
         list.push(buffer, GFP_KERNEL)?;
         self.buffers.put(order.shape, list);
@@ -465,23 +505,27 @@ impl Bench {
         dev: &Device<Bound>,
         order: &Order,
     ) -> Result<(i64, usize)> {
-        if order.shape.ranges != 1 || order.sync {
-            return Err(EOPNOTSUPP);
-        }
-        let mut list = self.buffers.take(order.shape, || buffers(order.shape))?;
-        let buffer = list.pop().ok_or(EINVAL)?;
+        let page = one_page(order)?;
+        let mapping = Mapping::<Cpu<_>, D>::new(dev, page)?;
+        let (mapping, ns) = submit_often(order.loops, mapping);
 
-        let mapping = Mapping::<Cpu<_>, D>::new(dev, buffer)?;
-        let (mapping, ns) = measure(order.loops, mapping, |mapping| {
-            let in_flight = mapping.submit();
+        drop(mapping);
+        Ok((ns, 1))
+    }
+
+    fn typed_page<D: Direction>(
+        &mut self,
+        dev: &Device<Bound>,
+        order: &Order,
+    ) -> Result<(i64, usize)> {
+        let (_, ns) = measure(order.loops, one_page(order)?, |page| {
+            let in_flight = InFlight::<Cpu<_>, D>::map(dev, page)?;
 
             black_box(in_flight.dma_address());
             // SAFETY: No device uses the address.
-            Ok(unsafe { in_flight.complete() })
+            Ok(unsafe { in_flight.unmap() })
         })?;
 
-        list.push(mapping.unmap(), GFP_KERNEL)?;
-        self.buffers.put(order.shape, list);
         Ok((ns, 1))
     }
 

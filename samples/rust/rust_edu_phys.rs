@@ -68,8 +68,7 @@ const NAME: &CStr = <DriverModule as kernel::ModuleMetadata>::NAME;
 type Regs<'bound> = pci::Bar<'bound, 0xa0>;
 
 fn is_running(regs: &Regs<'_>) -> bool {
-    regs.try_read64(DMA_CMD)
-        .is_ok_and(|cmd| cmd & CMD_RUN != 0)
+    regs.try_read64(DMA_CMD).is_ok_and(|cmd| cmd & CMD_RUN != 0)
 }
 
 /// What is in flight.
@@ -259,7 +258,8 @@ impl pci::Driver for EduDriver {
         let mut in_flight = edu.in_flight.lock();
 
         // Stop it: without bus mastering it accesses no memory.
-        pdev.clear_master();
+        // SAFETY: The driver is being unbound, so nothing else changes the command register.
+        unsafe { pdev.clear_master() };
         // Its transfer ends by itself. The next driver must not continue it.
         let _ = read_poll_timeout(
             || Ok(is_running(&edu.regs)),

@@ -3,11 +3,11 @@
 //! A mapping has a direction.
 
 use kernel::{
-    dma::phys::{Cpu, Mapping},
+    dma::phys::{Cpu, InFlight},
     prelude::*,
 };
 
 pub struct None;
 
-pub fn forget(_: Mapping<'_, Cpu<KVec<u8>>, None>) {}
+pub fn address(_: &InFlight<'_, Cpu<KVec<u8>>, None>) {}
 //~^ ERROR E0277 `None` is not a direction of a DMA mapping

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client that may be forgotten does not borrow.
+//! A client may be forgotten, so it does not borrow unless the driver vouches for it.
 
 use kernel::{
+    device::{Bound, Device},
     dma::phys::{MmioPhys, PeerClient, Revoke},
     prelude::*,
 };
@@ -15,8 +16,14 @@ impl Revoke for Name<'_> {
     }
 }
 
-pub fn attach(range: &MmioPhys<'_>, name: &[u8]) -> Result {
-    core::mem::forget(PeerClient::attach(range, Name(name), GFP_KERNEL)?);
+pub fn attach(dev: &Device<Bound>, range: &MmioPhys<'_>, name: &[u8]) -> Result {
+    core::mem::forget(PeerClient::attach(dev, range, Name(name), GFP_KERNEL)?);
     //~^ ERROR E0521 borrowed data escapes outside of function
+    Ok(())
+}
+
+pub fn attach_with_lt(dev: &Device<Bound>, range: &MmioPhys<'_>, name: &[u8]) -> Result {
+    PeerClient::attach_with_lt(dev, range, Name(name), GFP_KERNEL)?;
+    //~^ ERROR E0133 call to unsafe function
     Ok(())
 }

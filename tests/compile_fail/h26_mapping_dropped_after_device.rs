@@ -4,7 +4,7 @@
 
 use kernel::{
     device::{Bound, Device},
-    dma::phys::{Cpu, Mapping, ToDevice},
+    dma::phys::{Cpu, InFlight, Mapping, ToDevice},
     faux,
     prelude::*,
 };
@@ -18,6 +18,14 @@ pub fn map(memory: KVec<u8>) -> Result {
     let _map;
     let owner = faux::Registration::new(c"late", None)?;
     _map = Mapping::<Cpu<_>, ToDevice>::new(device(&owner), memory)?;
+    //~^ ERROR E0597 `owner` does not live long enough
+    Ok(())
+}
+
+pub fn submit(memory: KVec<u8>) -> Result {
+    let _map;
+    let owner = faux::Registration::new(c"late", None)?;
+    _map = InFlight::<Cpu<_>, ToDevice>::map(device(&owner), memory)?;
     //~^ ERROR E0597 `owner` does not live long enough
     Ok(())
 }

@@ -3,18 +3,18 @@
 //! The mapping of a request does not outlive the binding of its device.
 
 use kernel::{
-    block::mq::{Operations, Request},
+    block::mq::Request,
     device::{Bound, Device},
-    dma::phys::{RequestMapping, SgStorage},
+    dma::phys::{MapsRequests, RequestMapping},
     prelude::*,
     sync::aref::ARef,
 };
 
-pub fn map<T: Operations>(
+pub fn map<T: MapsRequests>(
     dev: &Device<Bound>,
     rq: ARef<Request<T>>,
-    storage: SgStorage,
 ) -> Result<RequestMapping<'static, T>> {
-    Ok(RequestMapping::new(dev, rq, storage)?)
+    let (map, ()) = RequestMapping::map(dev, rq, |_| Ok(()))?;
+    Ok(map)
     //~^ ERROR lifetime may not live long enough
 }

@@ -4,7 +4,8 @@
 
 use kernel::{
     device::{Bound, Device},
-    dma::phys::{Cpu, SgMapping, ToDevice},
+    dma::phys::{Cpu, Prepared, SgInFlight, SgMapping, ToDevice},
+    faux,
     prelude::*,
 };
 
@@ -14,4 +15,13 @@ pub fn map(
 ) -> Result<SgMapping<'static, Cpu<VVec<u8>>, ToDevice>> {
     Ok(SgMapping::new(dev, memory, GFP_KERNEL)?)
     //~^ ERROR lifetime may not live long enough
+}
+
+pub fn submit(owner: faux::Registration, prepared: Prepared<VVec<u8>>) -> Result<usize> {
+    let faux: &faux::Device<Bound> = owner.as_ref();
+    let dev: &Device<Bound> = faux.as_ref();
+    let map = SgInFlight::<Cpu<_>, ToDevice>::map_prepared(dev, prepared)?;
+    drop(owner);
+    //~^ ERROR E0505 cannot move out of `owner` because it is borrowed
+    Ok(map.size())
 }

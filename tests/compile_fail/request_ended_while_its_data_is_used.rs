@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Queue data is borrowed from a request, which does not end meanwhile.
+//! Data is borrowed from a request, which does not end meanwhile.
 
 use kernel::{
-    block::mq::{Operations, Request},
+    block::mq::{Operations, Request, RequestList},
     prelude::*,
     sync::aref::ARef,
 };
@@ -16,4 +16,24 @@ where
     let _ = Request::end(rq, Ok(()));
     //~^ ERROR E0505 cannot move out of `rq` because it is borrowed
     *count
+}
+
+pub fn complete<T>(rq: ARef<Request<T>>) -> u32
+where
+    T: Operations<RequestData = u32>,
+{
+    let status = rq.data();
+    Request::complete(rq);
+    //~^ ERROR E0505 cannot move out of `rq` because it is borrowed
+    *status
+}
+
+pub fn put_back<T>(requests: &mut RequestList<T>, rq: ARef<Request<T>>) -> u32
+where
+    T: Operations<RequestData = u32>,
+{
+    let status = rq.data();
+    let _ = requests.put_back(rq);
+    //~^ ERROR E0505 cannot move out of `rq` because it is borrowed
+    *status
 }

@@ -23,6 +23,7 @@ struct seq_file;
 #define DMA_PHYS_FAST		BIT(1)
 /* Mapped with DMA_ATTR_REQUIRE_COHERENT. */
 #define DMA_PHYS_COHERENT	BIT(2)
+static_assert(DMA_PHYS_NO_UNMAP == DMA_PHYS_FAST);
 static_assert(DMA_PHYS_NO_SYNC == (DMA_PHYS_FAST | DMA_PHYS_COHERENT));
 /* Lists only: all ranges are linked at one IOVA, at @addr. */
 #define DMA_PHYS_LINKED		BIT(3)

@@ -10,6 +10,9 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/dma_phys.h>
 
+/* Rust looks whether it is on before it calls dma_phys_unmap(). */
+EXPORT_TRACEPOINT_SYMBOL_GPL(dma_phys_unmap);
+
 struct dma_phys_name {
 	u8 value;
 	const char *name;

@@ -148,6 +148,8 @@ pub use self::{
 pub use self::page_bytes::PageBytes;
 #[cfg(CONFIG_BLOCK)]
 pub use self::request::{
+    MappableData,
+    MapsRequests,
     RequestMapping,
     Segments, //
 };

@@ -1,33 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A slot for one pointer, exchanged atomically.
+//! A slot for one value that is passed on without a lock.
 
 use crate::{
     prelude::*,
     sync::atomic::{
         Acquire,
         Atomic,
-        Full,
-        Relaxed, //
-    },
-    types::ForeignOwnable, //
+        Relaxed,
+        Release, //
+    }, //
 };
 use core::{
-    cell::Cell,
-    marker::PhantomData,
-    ptr, //
+    cell::UnsafeCell,
+    mem::MaybeUninit, //
 };
 
-/// A slot that holds one owned pointer, or none.
+const EMPTY: u32 = 0;
+const FULL: u32 = 1;
+/// The content is being moved in or out.
+const BUSY: u32 = 2;
+
+/// A slot that holds one value, or none.
 ///
-/// Taking the pointer out transfers its ownership with one atomic operation, in any context and
+/// Moving the value in or out transfers its ownership with one atomic exchange, in any context and
 /// without a lock. So a task and an interrupt handler can pass data to each other that only the
 /// current owner changes.
 ///
 /// # Invariants
 ///
-/// The pointer is null, or came from [`ForeignOwnable::into_foreign`] of a `P` and was not taken
-/// out. A slot is invariant in `P`, as a shared reference suffices to put a `P` in.
+/// `content` is initialised if `state` is `FULL`. The task that has changed `state` to `BUSY` has
+/// exclusive access to `content` until it changes it again.
 ///
 /// # Examples
 ///
@@ -35,80 +38,90 @@ use core::{
 /// use kernel::sync::AtomicSlot;
 ///
 /// let slot = AtomicSlot::empty();
-/// assert!(slot.put(KBox::new(1, GFP_KERNEL)?).is_none());
+/// assert!(slot.put(KBox::new(1, GFP_KERNEL)?).is_ok());
 ///
-/// // The previous content is returned.
-/// let first = slot.put(KBox::new(2, GFP_KERNEL)?);
-/// assert_eq!(first.as_deref(), Some(&1));
+/// // It holds one value.
+/// let refused = slot.put(KBox::new(2, GFP_KERNEL)?);
+/// assert_eq!(refused.err().as_deref(), Some(&2));
 ///
-/// let mut second = slot.take().ok_or(EINVAL)?;
-/// *second += 1;
+/// let mut first = slot.take().ok_or(EINVAL)?;
+/// *first += 1;
 /// assert!(slot.is_empty());
 /// assert!(slot.take().is_none());
 /// # Ok::<(), Error>(())
 /// ```
-pub struct AtomicSlot<P: ForeignOwnable> {
-    raw: Atomic<*mut c_void>,
-    _owns: PhantomData<Cell<P>>,
+pub struct AtomicSlot<T> {
+    state: Atomic<u32>,
+    content: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: A slot owns its content, so sending the slot sends a `P`.
-unsafe impl<P: ForeignOwnable + Send> Send for AtomicSlot<P> {}
+// SAFETY: A slot owns its content, so sending the slot sends a `T`.
+unsafe impl<T: Send> Send for AtomicSlot<T> {}
 
-// SAFETY: A shared reference only moves a `P` in or out, by value, which sends it. It never gives
-// access to a `&P`.
-unsafe impl<P: ForeignOwnable + Send> Sync for AtomicSlot<P> {}
+// SAFETY: A shared reference only moves a `T` in or out, by value, which sends it. It never gives
+// access to a `&T`.
+unsafe impl<T: Send> Sync for AtomicSlot<T> {}
 
-impl<P: ForeignOwnable> AtomicSlot<P> {
+impl<T> AtomicSlot<T> {
     /// Creates an empty slot.
     #[inline]
     pub const fn empty() -> Self {
-        // INVARIANT: The pointer is null.
+        // INVARIANT: The state is not `FULL`.
         Self {
-            raw: Atomic::new(ptr::null_mut()),
-            _owns: PhantomData,
+            state: Atomic::new(EMPTY),
+            content: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 
     /// Creates a slot that holds `content`.
     #[inline]
-    pub fn new(content: P) -> Self {
-        // INVARIANT: The pointer came from `into_foreign()`.
+    pub const fn new(content: T) -> Self {
+        // INVARIANT: The content is initialised.
         Self {
-            raw: Atomic::new(content.into_foreign()),
-            _owns: PhantomData,
+            state: Atomic::new(FULL),
+            content: UnsafeCell::new(MaybeUninit::new(content)),
         }
     }
 
-    /// Takes the content out.
+    /// Moves the content out.
     #[inline]
-    pub fn take(&self) -> Option<P> {
-        // INVARIANT: The pointer is null afterwards.
-        let old = self.raw.xchg(ptr::null_mut(), Acquire);
+    pub fn take(&self) -> Option<T> {
+        self.state.cmpxchg(FULL, BUSY, Acquire).ok()?;
 
-        // SAFETY: By the type invariant `old` is null or came from `into_foreign()` of a `P`. The
-        // exchange has removed it, so it is taken out only once.
-        unsafe { P::try_from_foreign(old) }
+        // SAFETY: The state was `FULL`, so the content is initialised. It was changed to `BUSY`
+        // here, so nothing else accesses it, and it is moved out once.
+        let content = unsafe { (*self.content.get()).assume_init_read() };
+        // INVARIANT: The content was moved out.
+        self.state.store(EMPTY, Release);
+        Some(content)
     }
 
-    /// Puts `content` in, and returns the previous content.
+    /// Moves `content` in.
+    ///
+    /// # Errors
+    ///
+    /// If the slot is not empty, `content` is returned.
     #[inline]
-    pub fn put(&self, content: P) -> Option<P> {
-        // INVARIANT: The pointer came from `into_foreign()`.
-        let old = self.raw.xchg(content.into_foreign(), Full);
+    pub fn put(&self, content: T) -> Result<(), T> {
+        if self.state.cmpxchg(EMPTY, BUSY, Acquire).is_err() {
+            return Err(content);
+        }
 
-        // SAFETY: See `take()`.
-        unsafe { P::try_from_foreign(old) }
+        // SAFETY: The state was changed to `BUSY` here, so nothing else accesses the content.
+        unsafe { (*self.content.get()).write(content) };
+        // INVARIANT: The content is initialised.
+        self.state.store(FULL, Release);
+        Ok(())
     }
 
     /// Returns whether the slot was empty. It may change at any time.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.raw.load(Relaxed).is_null()
+        self.state.load(Relaxed) != FULL
     }
 }
 
-impl<P: ForeignOwnable> Drop for AtomicSlot<P> {
+impl<T> Drop for AtomicSlot<T> {
     fn drop(&mut self) {
         drop(self.take());
     }

@@ -14,15 +14,21 @@ use kernel::{
             Limits,
             Operations,
             Request,
+            RequestList,
             Timeout,
             TimeoutOperations, //
         },
         SECTOR_SHIFT, //
     },
+    dma::phys::MappableData,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc, //
     }, //
 };
@@ -135,7 +141,12 @@ impl<'bound> Namespace<'bound> {
     }
 
     /// Returns the command for `rq`, and whether it transfers data.
-    fn command(&self, queue: &Queue<'bound>, rq: &Request<Self>) -> Result<(Command, bool)> {
+    #[inline]
+    pub(crate) fn command(
+        &self,
+        queue: &Queue<'bound>,
+        rq: &Request<Self>,
+    ) -> Result<(Command, bool)> {
         Ok(match rq.op() {
             mq::Op::Read => (self.block_command(rq, nvm::READ), true),
             mq::Op::Write => (self.block_command(rq, nvm::WRITE), true),
@@ -150,6 +161,12 @@ impl<'bound> Namespace<'bound> {
 #[vtable]
 impl<'bound> Operations for Namespace<'bound> {
     type QueueData = KBox<Self>;
+    /// The status that the controller has reported.
+    type RequestData = MappableData<Atomic<u32>>;
+
+    fn new_request_data() -> impl PinInit<Self::RequestData, Error> {
+        Ok(MappableData::new(Atomic::new(0)))
+    }
 
     // An error gives the request back, so no reference is kept then.
     #[inline]
@@ -157,11 +174,22 @@ impl<'bound> Operations for Namespace<'bound> {
         if ns.ctrl.has_failed() {
             return Err(EIO);
         }
-
         let queue = ns.ctrl.queue(rq.queue_index()).ok_or(EIO)?;
-        let (command, has_data) = ns.command(queue, &rq)?;
 
-        queue.submit(rq, command, has_data, is_last)
+        queue.submit(ns, rq, is_last)
+    }
+
+    // What remains in the list is passed to `queue_rq()`, which returns an error.
+    fn queue_rqs(ns: &Self, requests: &mut RequestList<Self>) {
+        if ns.ctrl.has_failed() {
+            return;
+        }
+        while let Some(index) = requests.front_queue_index() {
+            let Some(queue) = ns.ctrl.queue(index) else {
+                return;
+            };
+            queue.submit_list(ns, requests);
+        }
     }
 
     fn commit_rqs(ns: &Self) {
@@ -180,7 +208,7 @@ impl<'bound> Operations for Namespace<'bound> {
 /// Ends a request, or retries it. The controller no longer has it, and its data is unmapped.
 pub(crate) fn complete_rq(rq: Rq<'_>) {
     let ns = rq.queue_data();
-    let status = Status::from_raw(rq.note());
+    let status = Status::from_raw(rq.data().load(Relaxed));
 
     // There is no other reference to the request, so these do not fail.
     let _ = match status.to_result() {

@@ -308,7 +308,9 @@ impl<'bound> Admin<'bound> {
     fn clear_master(&self) {
         let start: Instant<Monotonic> = Instant::now();
 
-        while !self.pdev.clear_master() {
+        // SAFETY: All changes of the command register are made with the state of the controller
+        // locked, or in a probe. Interrupt vectors are allocated in a probe.
+        while !unsafe { self.pdev.clear_master() } {
             if start.elapsed() > PENDING_TIMEOUT {
                 dev_err!(self.dev(), "transactions still pending\n");
                 return;
@@ -335,7 +337,8 @@ impl<'bound> Admin<'bound> {
 
         self.submissions.reset();
         self.completions.reset()?;
-        self.pdev.set_master();
+        // SAFETY: See `clear_master()`.
+        unsafe { self.pdev.set_master() };
         self.bar.write_reg(aqa);
         self.bar.write_reg(regs::ASQ_LO::from_raw(low(asq)));
         self.bar.write_reg(regs::ASQ_HI::from_raw(high(asq)));

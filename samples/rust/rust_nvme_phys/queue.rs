@@ -5,7 +5,8 @@
 use kernel::{
     block::mq::{
         Batch,
-        Request, //
+        Request,
+        RequestList, //
     },
     device::{
         Bound,
@@ -47,7 +48,6 @@ use crate::{
     command::{
         Command,
         Completion,
-        Data,
         Status, //
     },
     controller::Caps,
@@ -220,85 +220,58 @@ impl<'bound> Completions<'bound> {
     }
 }
 
-/// The driver data of a request.
-struct RequestData<'bound> {
-    /// The request, if it has data.
-    mapping: Option<RequestMapping<'bound, Namespace<'bound>>>,
-    /// The request, if it has no data.
-    rq: Option<Rq<'bound>>,
+/// A request that the controller has.
+enum InFlight<'bound> {
+    /// With data.
+    Mapped(RequestMapping<'bound, Namespace<'bound>>),
+    /// Without data.
+    Plain(Rq<'bound>),
 }
 
-impl<'bound> RequestData<'bound> {
+impl<'bound> InFlight<'bound> {
     /// Unmaps the data, and returns the request.
     ///
     /// # Safety
     ///
     /// The controller has completed the command, has not got it, or was disabled.
     #[inline]
-    unsafe fn unmap(&mut self) -> Option<Rq<'bound>> {
-        match self.mapping.take() {
+    unsafe fn unmap(self) -> Rq<'bound> {
+        match self {
             // SAFETY: The caller guarantees that the controller accesses the data no longer.
-            Some(mapping) => Some(unsafe { mapping.unmap() }),
-            None => self.rq.take(),
+            Self::Mapped(mapping) => unsafe { mapping.unmap() },
+            Self::Plain(rq) => rq,
         }
     }
 }
 
-/// A tag and its request data, which is in one of two slots. Taking it out of a slot gives
-/// exclusive access, so that only one task completes a request.
+/// A tag. Taking the request out of it gives exclusive access, so that only one task completes it.
 struct Tag<'bound> {
-    /// The data if no request uses it.
-    idle: AtomicSlot<KBox<RequestData<'bound>>>,
-    /// The data if the controller has the request.
-    in_flight: AtomicSlot<KBox<RequestData<'bound>>>,
+    in_flight: AtomicSlot<InFlight<'bound>>,
     /// Number of the submission in flight.
     serial: Atomic<u32>,
     /// Number of the submission that was last aborted.
     aborted: Atomic<u32>,
 }
 
-impl<'bound> Tag<'bound> {
-    fn new() -> Result<Self> {
-        let data = RequestData {
-            mapping: None,
-            rq: None,
-        };
-
-        Ok(Self {
-            idle: AtomicSlot::new(KBox::new(data, GFP_KERNEL)?),
+impl Tag<'_> {
+    fn new() -> Self {
+        Self {
             in_flight: AtomicSlot::empty(),
             serial: Atomic::new(0),
             aborted: Atomic::new(0),
-        })
+        }
     }
+}
 
-    /// Unmaps the data, makes it idle, and returns the request.
-    ///
-    /// # Safety
-    ///
-    /// Same as for [`RequestData::unmap`].
-    #[inline]
-    unsafe fn release(&self, mut data: KBox<RequestData<'bound>>) -> Option<Rq<'bound>> {
-        // SAFETY: The caller guarantees it.
-        let rq = unsafe { data.unmap() };
+/// Number of completions that are taken with one lock.
+const CHUNK: usize = 8;
 
-        // The slot was empty: a tag has one `RequestData`.
-        self.idle.put(data);
-        rq
-    }
-
-    /// Takes the request that is in flight, with its data unmapped.
-    ///
-    /// # Safety
-    ///
-    /// The controller has completed the command that is in flight, or was disabled.
-    #[inline]
-    unsafe fn take_request(&self) -> Option<Rq<'bound>> {
-        let data = self.in_flight.take()?;
-
-        // SAFETY: The caller guarantees it.
-        unsafe { self.release(data) }
-    }
+/// Requests that the controller has completed, with the status that it has reported.
+struct Done<'bound> {
+    requests: [Option<(InFlight<'bound>, Status)>; CHUNK],
+    count: usize,
+    /// A completion had the id of no command.
+    unknown: bool,
 }
 
 /// A queue pair for the requests of disks.
@@ -360,7 +333,7 @@ impl<'bound> Queue<'bound> {
                 let list = Coherent::zeroed_slice(dev, LISTS * LIST_WORDS, GFP_KERNEL)?;
                 lists.push(list, GFP_KERNEL)?;
             }
-            tags.push(Tag::new()?, GFP_KERNEL)?;
+            tags.push(Tag::new(), GFP_KERNEL)?;
         }
 
         let submissions = Submissions::new(dev, bar.clone(), caps, id, config.depth)?;
@@ -405,69 +378,117 @@ impl<'bound> Queue<'bound> {
         })
     }
 
-    /// Maps the data of `rq`, and returns the data pointer for the command.
+    /// Maps the data of `rq`, and returns its command.
     ///
     /// # Errors
     ///
-    /// Errors are those for the block layer. `data` holds no request then.
+    /// Errors are those for the block layer, with the request.
     #[inline]
-    fn map(&self, data: &mut RequestData<'bound>, rq: Rq<'bound>) -> Result<Data> {
+    fn prepare(
+        &self,
+        ns: &Namespace<'bound>,
+        rq: Rq<'bound>,
+    ) -> Result<(Command, InFlight<'bound>), (Error, Rq<'bound>)> {
         let tag = rq.tag();
-        let (mapping, dptr) = RequestMapping::map(self.dev, rq, |segments| {
-            data::describe(segments, || self.list(tag), self.page_size, self.sgl)
-        })
-        .map_err(|error| map_error(error.error()))?;
+        let (mut command, has_data) = match ns.command(self, &rq) {
+            Ok(command) => command,
+            Err(error) => return Err((error, rq)),
+        };
+        if !has_data {
+            return Ok((command, InFlight::Plain(rq)));
+        }
 
-        data.mapping = Some(mapping);
-        Ok(dptr)
+        match RequestMapping::map(self.dev, rq, |segments| {
+            data::describe(segments, || self.list(tag), self.page_size, self.sgl)
+        }) {
+            Ok((mapping, data)) => {
+                command.data = data;
+                Ok((command, InFlight::Mapped(mapping)))
+            }
+            Err(error) => {
+                let (error, rq) = error.into_parts();
+                Err((map_error(error), rq))
+            }
+        }
     }
 
-    /// Submits `command` for `rq`, whose data is mapped if it `has_data`. Rings the doorbell if it
-    /// is the `last` one; else a later `submit()` or [`Queue::ring`] does.
+    /// Adds the command of a request to the submission queue.
+    ///
+    /// # Errors
+    ///
+    /// `EIO`, with the request. It is not expected.
+    #[inline]
+    fn push(
+        &self,
+        submissions: &mut Submissions<'bound>,
+        tag: u32,
+        command: &Command,
+        in_flight: InFlight<'bound>,
+    ) -> Result<(), (Error, Rq<'bound>)> {
+        // SAFETY: The controller has not got the command.
+        let refuse = |in_flight: InFlight<'bound>| (EIO, unsafe { in_flight.unmap() });
+
+        let (Some(slot), Ok(cid)) = (self.tag(tag), u16::try_from(tag)) else {
+            return Err(refuse(in_flight));
+        };
+        // Only the owner of the tag writes the number.
+        slot.serial
+            .store(slot.serial.load(Relaxed).wrapping_add(1), Relaxed);
+        // The controller may complete the command as soon as it is in the queue.
+        slot.in_flight.put(in_flight).map_err(refuse)?;
+        if submissions.push(command, cid).is_err() {
+            if let Some(in_flight) = slot.in_flight.take() {
+                return Err(refuse(in_flight));
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits `rq`. Rings the doorbell if it is the `last` one; else a later `submit()` or
+    /// [`Queue::ring`] does.
     ///
     /// # Errors
     ///
     /// Errors are those for the block layer, which ends or requeues `rq`. No reference to it is
     /// kept.
-    pub(crate) fn submit(
-        &self,
-        rq: Rq<'bound>,
-        mut command: Command,
-        has_data: bool,
-        last: bool,
-    ) -> Result {
-        let cid = u16::try_from(rq.tag())?;
-        let tag = self.tag(cid.into()).ok_or(EIO)?;
-        let mut data = tag.idle.take().ok_or(ENOMEM)?;
-
-        if has_data {
-            match self.map(&mut data, rq) {
-                Ok(dptr) => command.data = dptr,
-                Err(error) => {
-                    tag.idle.put(data);
-                    return Err(error);
-                }
-            }
-        } else {
-            data.rq = Some(rq);
-        }
-
+    #[inline]
+    pub(crate) fn submit(&self, ns: &Namespace<'bound>, rq: Rq<'bound>, last: bool) -> Result {
+        let tag = rq.tag();
+        let (command, in_flight) = self.prepare(ns, rq).map_err(|(error, _)| error)?;
         let mut submissions = self.submissions.lock();
-        if let Err(error) = submissions.push(&command, cid) {
-            drop(submissions);
-            // SAFETY: The controller has not got the command.
-            unsafe { tag.release(data) };
-            return Err(error);
-        }
-        // Only the owner of the request data writes the number.
-        tag.serial
-            .store(tag.serial.load(Relaxed).wrapping_add(1), Relaxed);
-        tag.in_flight.put(data);
+
+        self.push(&mut submissions, tag, &command, in_flight)
+            .map_err(|(error, _)| error)?;
         if last {
             // The request is in flight: an error of the doorbell becomes a timeout.
             let _ = submissions.ring();
         }
         Ok(())
+    }
+
+    /// Submits the requests of this queue at the start of a list, with one lock, and rings the
+    /// doorbell. Those that cannot be submitted are put back.
+    pub(crate) fn submit_list(
+        &self,
+        ns: &Namespace<'bound>,
+        requests: &mut RequestList<Namespace<'bound>>,
+    ) {
+        let mut submissions = self.submissions.lock();
+
+        while requests.front_queue_index() == Some(u32::from(self.id) - 1) {
+            let Some(rq) = requests.pop_front() else {
+                break;
+            };
+            let tag = rq.tag();
+            let submitted = self.prepare(ns, rq).and_then(|(command, in_flight)| {
+                self.push(&mut submissions, tag, &command, in_flight)
+            });
+            if let Err((_, rq)) = submitted {
+                // There is no other reference, so this does not fail.
+                let _ = requests.put_back(rq);
+            }
+        }
+        let _ = submissions.ring();
     }
 
     /// Rings the doorbell if there are new commands.
@@ -478,50 +499,66 @@ impl<'bound> Queue<'bound> {
 
     /// Handles completions without an interrupt; returns whether there were any.
     pub(crate) fn poll(&self) -> bool {
-        // Requests end when the batch is dropped, without the lock, as that may take long.
+        // Requests end when the batch is dropped.
         let mut batch = Batch::new();
-
-        self.poll_completions(&mut batch)
-    }
-
-    /// Moves completed requests, with their data unmapped, into `batch`; returns whether there were
-    /// any.
-    fn poll_completions(&self, batch: &mut Batch<Namespace<'bound>>) -> bool {
-        let mut completions = self.completions.lock();
-        let mut count = 0;
-        let mut unknown = false;
+        let mut total = 0;
 
         // No more than the queue has, even if the controller adds entries without end.
-        while count < self.depth {
+        while total < self.depth as usize {
+            let done = self.take_completions();
+            total += done.count;
+
+            // Unmapping may take long, so it is done without the lock.
+            for (in_flight, status) in done.requests.into_iter().flatten() {
+                // SAFETY: The controller has completed the command.
+                let rq = unsafe { in_flight.unmap() };
+
+                rq.data().store(status.raw(), Relaxed);
+                batch.complete(rq, status.is_success());
+            }
+            // Logged once, to keep the interrupt handler short.
+            if done.unknown && !self.warned.xchg(true, Relaxed) {
+                dev_warn!(
+                    self.dev,
+                    "queue {}: completion of unknown command\n",
+                    self.id
+                );
+            }
+            if done.count < CHUNK {
+                break;
+            }
+        }
+        total != 0
+    }
+
+    /// Takes the requests of the next completions.
+    ///
+    /// With the lock held: afterwards a command id may belong to another request.
+    fn take_completions(&self) -> Done<'bound> {
+        let mut done = Done {
+            requests: [const { None }; CHUNK],
+            count: 0,
+            unknown: false,
+        };
+        let mut completions = self.completions.lock();
+
+        for space in &mut done.requests {
             let Ok(Some(completion)) = completions.pop() else {
                 break;
             };
-            count += 1;
             let tag = self.tag(completion.cid.into());
-            // SAFETY: The controller has completed the command.
-            match tag.and_then(|tag| unsafe { tag.take_request() }) {
-                Some(rq) => {
-                    rq.set_note(completion.status.raw());
-                    batch.complete(rq, completion.status.is_success());
-                }
+
+            done.count += 1;
+            match tag.and_then(|tag| tag.in_flight.take()) {
+                Some(in_flight) => *space = Some((in_flight, completion.status)),
                 // The controller does not have this command: ignore the completion.
-                None => unknown = true,
+                None => done.unknown = true,
             }
         }
-        if count != 0 {
+        if done.count != 0 {
             let _ = completions.ring();
         }
-        drop(completions);
-
-        // Logged once, to keep the interrupt handler short.
-        if unknown && !self.warned.xchg(true, Relaxed) {
-            dev_warn!(
-                self.dev,
-                "queue {}: completion of unknown command\n",
-                self.id
-            );
-        }
-        count != 0
+        done
     }
 
     /// Cancels all requests in flight.
@@ -530,14 +567,11 @@ impl<'bound> Queue<'bound> {
     ///
     /// The controller was disabled.
     pub(crate) unsafe fn cancel_requests(&self, complete: impl Fn(Rq<'bound>)) {
-        // SAFETY: The caller guarantees it.
-        let requests = self
-            .tags
-            .iter()
-            .filter_map(|tag| unsafe { tag.take_request() });
+        for in_flight in self.tags.iter().filter_map(|tag| tag.in_flight.take()) {
+            // SAFETY: The caller guarantees it.
+            let rq = unsafe { in_flight.unmap() };
 
-        for rq in requests {
-            rq.set_note(Status::HOST_ABORTED.raw());
+            rq.data().store(Status::HOST_ABORTED.raw(), Relaxed);
             complete(rq);
         }
     }

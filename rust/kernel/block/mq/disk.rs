@@ -120,6 +120,11 @@ pub trait DiskOperations: Operations {
 /// #[vtable]
 /// impl Operations for Drive {
 ///     type QueueData = KBox<i32>;
+///     type RequestData = ();
+///
+///     fn new_request_data() -> impl PinInit<(), Error> {
+///         Ok(())
+///     }
 ///
 ///     fn queue_rq(_serial: &i32, _rq: ARef<Request<Self>>, _is_last: bool) -> Result {
 ///         // The error ends the request.
@@ -187,7 +192,7 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
     ///
     /// - [`EINVAL`] if the name is too long, or the block layer does not support `limits` or
     ///   `capacity`.
-    /// - [`ENOMEM`] if there is no memory for the disk.
+    /// - [`ENOMEM`] if there is no memory for the disk, or [`Operations::new_request_data`] fails.
     ///
     /// # Safety
     ///

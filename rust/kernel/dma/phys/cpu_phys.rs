@@ -118,6 +118,18 @@ impl CpuPhys {
         Ok(Self(range))
     }
 
+    /// Returns the range of a [`PageBytes`](super::PageBytes).
+    #[cfg(not(CONFIG_HIGHMEM))]
+    #[inline]
+    pub(super) fn from_page_bytes(addr: PhysAddr) -> Self {
+        // INVARIANT: The address is that of a page, which is RAM.
+        Self(bindings::cpu_phys {
+            addr,
+            len: PAGE_SIZE,
+            raw: false,
+        })
+    }
+
     /// Returns the range of `value`, which the device may write.
     ///
     /// # Errors

@@ -11,7 +11,11 @@ use crate::{
     },
     prelude::*, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr, //
+};
 
 /// A handle of the C core: `struct dma_phys_map`, or `struct dma_phys_sg` with its segments.
 ///
@@ -45,6 +49,10 @@ pub(super) unsafe trait Raw {
     /// Same as for [`sync_for_cpu`](Self::sync_for_cpu).
     unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int;
 
+    /// Returns whether [`unmap`](Self::unmap) does anything, and so has to be called. If not, no
+    /// sync is needed either.
+    fn needs_unmap(&self) -> bool;
+
     /// Unmaps, with a transfer to the CPU unless it was mapped without sync. `self` is empty
     /// afterwards.
     ///
@@ -61,8 +69,79 @@ pub(super) unsafe trait Raw {
     unsafe fn unmap_nosync(&mut self);
 }
 
+/// A `struct dma_phys_map`.
+///
+/// Its small fields are joined, so that the compiler can keep it in registers.
+///
+/// # Invariants
+///
+/// It has the layout and the contents of a `struct dma_phys_map`.
+#[repr(C)]
+pub(super) struct Handle {
+    dev: *mut bindings::device,
+    addr: bindings::dma_addr_t,
+    size: usize,
+    target: *const c_void,
+    peer: *mut bindings::dma_phys_peer,
+    /// `dir`, `kind`, `route` and `flags`.
+    bytes: u32,
+    id: u32,
+}
+
+const _: () = {
+    use bindings::dma_phys_map as Map;
+    use core::mem::offset_of;
+
+    assert!(size_of::<Handle>() == size_of::<Map>() && align_of::<Handle>() == align_of::<Map>());
+    assert!(offset_of!(Handle, addr) == offset_of!(Map, addr));
+    assert!(offset_of!(Handle, size) == offset_of!(Map, size));
+    assert!(offset_of!(Handle, target) == offset_of!(Map, target));
+    assert!(offset_of!(Handle, peer) == offset_of!(Map, peer));
+    assert!(offset_of!(Handle, bytes) == offset_of!(Map, dir));
+    assert!(offset_of!(Map, route) == offset_of!(Map, dir) + ROUTE);
+    assert!(offset_of!(Map, flags) == offset_of!(Map, dir) + FLAGS);
+    assert!(offset_of!(Handle, id) == offset_of!(Map, id));
+};
+
+const ROUTE: usize = 2;
+const FLAGS: usize = 3;
+
+impl Handle {
+    /// Calls `map` with an empty handle. `map` passes it to a function of the C core, and returns
+    /// its result.
+    #[inline]
+    pub(super) fn map_with(map: impl FnOnce(*mut bindings::dma_phys_map) -> c_int) -> Result<Self> {
+        // INVARIANT: Zeroed memory is an empty handle.
+        let mut this = Self {
+            dev: ptr::null_mut(),
+            addr: 0,
+            size: 0,
+            target: ptr::null(),
+            peer: ptr::null_mut(),
+            bytes: 0,
+            id: 0,
+        };
+
+        match map(this.as_raw()) {
+            0 => Ok(this),
+            // `to_result()` is not inlined.
+            errno => Err(Error::from_errno(errno)),
+        }
+    }
+
+    #[inline]
+    fn as_raw(&mut self) -> *mut bindings::dma_phys_map {
+        ptr::from_mut(self).cast()
+    }
+
+    #[inline]
+    pub(super) fn addr(&self) -> bindings::dma_addr_t {
+        self.addr
+    }
+}
+
 // SAFETY: The methods read the fields of the handle, or call the C core with it.
-unsafe impl Raw for bindings::dma_phys_map {
+unsafe impl Raw for Handle {
     #[inline]
     fn dev(&self) -> *mut bindings::device {
         self.dev
@@ -75,36 +154,42 @@ unsafe impl Raw for bindings::dma_phys_map {
 
     #[inline]
     fn route(&self) -> u8 {
-        self.route
+        self.bytes.to_ne_bytes()[ROUTE]
     }
 
     #[inline]
     fn flags(&self) -> u8 {
-        self.flags
+        self.bytes.to_ne_bytes()[FLAGS]
     }
 
     #[inline]
     unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int {
-        // SAFETY: `self` is empty, or live for a bound device, and is borrowed exclusively.
-        unsafe { bindings::dma_phys_sync_for_cpu(self, offset, len) }
+        // SAFETY: By the type invariant this is a handle, which is empty, or live for a bound
+        // device. It is borrowed exclusively.
+        unsafe { bindings::dma_phys_sync_for_cpu(self.as_raw(), offset, len) }
     }
 
     #[inline]
     unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
         // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sync_for_device(self, offset, len) }
+        unsafe { bindings::dma_phys_sync_for_device(self.as_raw(), offset, len) }
+    }
+
+    #[inline]
+    fn needs_unmap(&self) -> bool {
+        u32::from(self.flags()) & bindings::DMA_PHYS_NO_UNMAP == 0 || unmap_is_traced()
     }
 
     #[inline]
     unsafe fn unmap(&mut self) {
         // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_unmap(self) }
+        unsafe { bindings::dma_phys_unmap(self.as_raw()) }
     }
 
     #[inline]
     unsafe fn unmap_nosync(&mut self) {
         // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_unmap_nosync(self) }
+        unsafe { bindings::dma_phys_unmap_nosync(self.as_raw()) }
     }
 }
 
@@ -158,40 +243,37 @@ impl<'bound, R: Raw, K> Mapped<'bound, R, K> {
     }
 
     /// Transfers all bytes to the device.
-    ///
-    /// The C core refuses only a device whose IOMMU domain was exchanged. It reports that, and the
-    /// device reaches nothing through this mapping any longer.
     #[inline]
-    pub(super) fn sync_for_device(&mut self) {
-        let size = self.raw.size();
-
+    pub(super) fn sync_for_device(self) -> Self {
         if self.needs_sync() {
             // SAFETY: By the type invariant the handle is live and its device is bound.
-            let _ = unsafe { self.raw.sync_for_device(0, size) };
+            unsafe { sync_all(ManuallyDrop::new(ptr::read(&self.raw)), false) };
         }
+        self
     }
 
-    /// Transfers all bytes to the CPU. See [`sync_for_device`](Self::sync_for_device) for errors.
+    /// Transfers all bytes to the CPU.
     #[inline]
-    pub(super) fn sync_for_cpu(&mut self) {
-        let size = self.raw.size();
-
+    pub(super) fn sync_for_cpu(self) -> Self {
         if self.needs_sync() {
             // SAFETY: By the type invariant the handle is live and its device is bound.
-            let _ = unsafe { self.raw.sync_for_cpu(0, size) };
+            unsafe { sync_all(ManuallyDrop::new(ptr::read(&self.raw)), true) };
         }
+        self
     }
 
     /// Unmaps what the CPU owns: no bytes are transferred.
     #[inline]
     pub(super) fn unmap_from_cpu(mut self) -> (R, K) {
-        if self.needs_sync() {
+        if self.raw.needs_unmap() {
             // SAFETY: By the type invariant the handle is live and its device is bound.
-            unsafe { self.raw.unmap_nosync() };
-        } else {
-            // Without syncs this does the same, and is faster.
-            // SAFETY: See above.
-            unsafe { self.raw.unmap() };
+            self.raw = unsafe {
+                match self.needs_sync() {
+                    true => unmap_nosync(self.raw),
+                    // Without syncs this does the same, and is faster.
+                    false => unmap(self.raw),
+                }
+            };
         }
         (self.raw, self.kind)
     }
@@ -199,12 +281,14 @@ impl<'bound, R: Raw, K> Mapped<'bound, R, K> {
     /// Unmaps what the device owned, and transfers it to the CPU once.
     #[inline]
     pub(super) fn unmap_from_device(mut self) -> (R, K) {
-        // What was mapped without sync is unmapped without sync.
-        if u32::from(self.raw.flags()) & bindings::DMA_PHYS_SKIP_CPU_SYNC != 0 {
-            self.sync_for_cpu();
+        if self.raw.needs_unmap() {
+            // What was mapped without sync is unmapped without sync.
+            if u32::from(self.raw.flags()) & bindings::DMA_PHYS_SKIP_CPU_SYNC != 0 {
+                self = self.sync_for_cpu();
+            }
+            // SAFETY: By the type invariant the handle is live and its device is bound.
+            self.raw = unsafe { unmap(self.raw) };
         }
-        // SAFETY: By the type invariant the handle is live and its device is bound.
-        unsafe { self.raw.unmap() };
         (self.raw, self.kind)
     }
 
@@ -214,4 +298,66 @@ impl<'bound, R: Raw, K> Mapped<'bound, R, K> {
         // SAFETY: By the type invariant the handle is live, so it has a device, which is bound.
         unsafe { bindings::dma_phys_leak(self.raw.dev(), self.raw.size()) };
     }
+}
+
+// These take the handle by value. So the compiler knows all accesses to that of the caller, and
+// keeps it in registers on the paths that call none of them.
+
+/// Transfers all bytes to the CPU or to the device. A sync does not change a handle, so a copy of it
+/// will do.
+///
+/// The C core refuses only a device whose IOMMU domain was exchanged. It reports that, and the
+/// device reaches nothing through this mapping any longer.
+///
+/// # Safety
+///
+/// `raw` is a copy of a live handle, whose device is bound.
+#[inline(never)]
+unsafe fn sync_all<R: Raw>(mut raw: ManuallyDrop<R>, for_cpu: bool) {
+    let size = raw.size();
+
+    // SAFETY: The caller guarantees it.
+    let _ = unsafe {
+        match for_cpu {
+            true => raw.sync_for_cpu(0, size),
+            false => raw.sync_for_device(0, size),
+        }
+    };
+}
+
+/// # Safety
+///
+/// `raw` is live, and its device is bound.
+#[inline]
+unsafe fn unmap<R: Raw>(mut raw: R) -> R {
+    // SAFETY: The caller guarantees it.
+    unsafe { raw.unmap() };
+    raw
+}
+
+/// # Safety
+///
+/// `raw` is live, and its device is bound.
+#[inline(never)]
+unsafe fn unmap_nosync<R: Raw>(mut raw: R) -> R {
+    // SAFETY: The caller guarantees it.
+    unsafe { raw.unmap_nosync() };
+    raw
+}
+
+/// The trace event of an unmap is on.
+#[inline(always)]
+fn unmap_is_traced() -> bool {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    // SAFETY: It is the static key of a tracepoint.
+    unsafe {
+        crate::jump_label::static_branch_unlikely!(
+            bindings::__tracepoint_dma_phys_unmap,
+            bindings::tracepoint,
+            key
+        )
+    }
+
+    #[cfg(not(CONFIG_TRACEPOINTS))]
+    false
 }

@@ -3,7 +3,11 @@
 //! One range mapped for one device.
 
 use super::{
-    mapped::Mapped,
+    mapped::{
+        Handle,
+        Mapped,
+        Raw, //
+    },
     part::elements_to_bytes,
     CpuPhys,
     Direction,
@@ -150,7 +154,7 @@ impl Unowned {
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Mapping<'bound, K: Kind, D: Direction> {
-    mapped: ManuallyDrop<Mapped<'bound, bindings::dma_phys_map, K>>,
+    mapped: ManuallyDrop<Mapped<'bound, Handle, K>>,
     _direction: PhantomData<D>,
 }
 
@@ -191,13 +195,13 @@ pub struct Mapping<'bound, K: Kind, D: Direction> {
 /// ```
 #[must_use = "dropping it leaks the memory and its mapping"]
 pub struct InFlight<'bound, K: Kind, D: Direction> {
-    mapped: ManuallyDrop<Mapped<'bound, bindings::dma_phys_map, K>>,
+    mapped: ManuallyDrop<Mapped<'bound, Handle, K>>,
     _direction: PhantomData<D>,
 }
 
 impl<'bound, K: Kind, D: Direction> Mapping<'bound, K, D> {
     #[inline]
-    fn new_mapped(mapped: Mapped<'bound, bindings::dma_phys_map, K>) -> Self {
+    fn new_mapped(mapped: Mapped<'bound, Handle, K>) -> Self {
         Self {
             mapped: ManuallyDrop::new(mapped),
             _direction: PhantomData,
@@ -206,7 +210,7 @@ impl<'bound, K: Kind, D: Direction> Mapping<'bound, K, D> {
 
     /// Takes the contents out, without `drop()`.
     #[inline]
-    fn into_mapped(self) -> Mapped<'bound, bindings::dma_phys_map, K> {
+    fn into_mapped(self) -> Mapped<'bound, Handle, K> {
         let mut this = ManuallyDrop::new(self);
 
         // SAFETY: `this` is neither used again nor dropped.
@@ -216,7 +220,7 @@ impl<'bound, K: Kind, D: Direction> Mapping<'bound, K, D> {
     /// Returns the length in bytes, which is never 0.
     #[inline]
     pub fn size(&self) -> usize {
-        self.mapped.raw.size
+        self.mapped.raw.size()
     }
 
     /// Returns how the device reaches the range.
@@ -234,16 +238,15 @@ impl<'bound, K: Kind, D: Direction> Mapping<'bound, K, D> {
     /// May be called in any context.
     #[inline]
     pub fn submit(self) -> InFlight<'bound, K, D> {
-        let mut mapped = self.into_mapped();
+        let mapped = self.into_mapped().sync_for_device();
 
-        mapped.sync_for_device();
         InFlight::new_mapped(mapped)
     }
 }
 
 impl<'bound, K: Kind, D: Direction> InFlight<'bound, K, D> {
     #[inline]
-    fn new_mapped(mapped: Mapped<'bound, bindings::dma_phys_map, K>) -> Self {
+    fn new_mapped(mapped: Mapped<'bound, Handle, K>) -> Self {
         Self {
             mapped: ManuallyDrop::new(mapped),
             _direction: PhantomData,
@@ -252,7 +255,7 @@ impl<'bound, K: Kind, D: Direction> InFlight<'bound, K, D> {
 
     /// Takes the contents out, without `drop()`.
     #[inline]
-    fn into_mapped(self) -> Mapped<'bound, bindings::dma_phys_map, K> {
+    fn into_mapped(self) -> Mapped<'bound, Handle, K> {
         let mut this = ManuallyDrop::new(self);
 
         // SAFETY: `this` is neither used again nor dropped.
@@ -265,13 +268,13 @@ impl<'bound, K: Kind, D: Direction> InFlight<'bound, K, D> {
     /// unmapped.
     #[inline]
     pub fn dma_address(&self) -> DmaAddress {
-        self.mapped.raw.addr
+        self.mapped.raw.addr()
     }
 
     /// Returns the length in bytes, which is never 0.
     #[inline]
     pub fn size(&self) -> usize {
-        self.mapped.raw.size
+        self.mapped.raw.size()
     }
 
     /// Returns how the device reaches the range.
@@ -452,9 +455,8 @@ impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
     /// See [`Mapping`].
     #[inline]
     pub unsafe fn complete(self) -> Mapping<'bound, Cpu<M>, D> {
-        let mut mapped = self.into_mapped();
+        let mapped = self.into_mapped().sync_for_cpu();
 
-        mapped.sync_for_cpu();
         // INVARIANT: The caller guarantees that the device accesses no byte.
         Mapping::new_mapped(mapped)
     }
@@ -525,9 +527,9 @@ impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
         M: DerefMut<Target: Elements<Element = T>>,
     {
         let mapped = &mut *self.mapped;
-        let (offset, len) = elements_to_bytes::<T>(&range, mapped.raw.size)?;
+        let (offset, len) = elements_to_bytes::<T>(&range, mapped.raw.size())?;
         // SAFETY: By the type invariant of `Mapped` the handle is live, and its device is bound.
-        to_result(unsafe { bindings::dma_phys_sync_for_cpu(&mut mapped.raw, offset, len) })?;
+        to_result(unsafe { mapped.raw.sync_for_cpu(offset, len) })?;
 
         // SAFETY: The bytes were just transferred to the CPU. By the type invariant of `Mapped` the
         // handle maps exactly the elements of the memory, so the bytes are those of `range`.
@@ -565,12 +567,10 @@ impl<'bound, 'peer, D: Direction> InFlight<'bound, Mmio<'peer>, D> {
     ///
     /// See [`MmioPhys::from_bar`].
     pub fn map(dev: &'bound Device<Bound>, range: MmioPhys<'peer>) -> Result<Self> {
-        let mut raw = pin_init::zeroed();
         let dir = D::DIRECTION.into();
-        // SAFETY: `dev` is a reference to a device; the range was validated. The handle is zeroed,
-        // so it is empty.
-        to_result(unsafe {
-            bindings::dma_phys_map_mmio(dev.as_raw(), range.as_raw(), dir, 0, &raw mut raw)
+        // SAFETY: `dev` is a reference to a device; the range was validated.
+        let raw = Handle::map_with(|raw| unsafe {
+            bindings::dma_phys_map_mmio(dev.as_raw(), range.as_raw(), dir, 0, raw)
         })?;
 
         // SAFETY: The handle was just mapped for `dev`, which is bound for `'bound`. The C core
@@ -596,7 +596,7 @@ fn map_memory<'bound, M: Memory, D: Direction>(
     dev: &'bound Device<Bound>,
     mut memory: M,
     flags: u32,
-) -> Result<Mapped<'bound, bindings::dma_phys_map, Cpu<M>>, MapError<M>> {
+) -> Result<Mapped<'bound, Handle, Cpu<M>>, MapError<M>> {
     let raw = memory
         .range()
         .and_then(|range| map_range::<D>(dev, &range, flags));
@@ -612,19 +612,13 @@ fn map_memory<'bound, M: Memory, D: Direction>(
 
 /// Maps `range`.
 #[inline]
-fn map_range<D: Direction>(
-    dev: &Device<Bound>,
-    range: &CpuPhys,
-    flags: u32,
-) -> Result<bindings::dma_phys_map> {
-    let mut raw = pin_init::zeroed();
+fn map_range<D: Direction>(dev: &Device<Bound>, range: &CpuPhys, flags: u32) -> Result<Handle> {
     let dir = D::DIRECTION.into();
-    // SAFETY: `dev` is a reference to a device; the range was validated. The handle is zeroed, so
-    // it is empty.
-    to_result(unsafe {
-        bindings::dma_phys_map_cpu(dev.as_raw(), range.as_raw(), dir, flags, &raw mut raw)
-    })?;
-    Ok(raw)
+
+    // SAFETY: `dev` is a reference to a device; the range was validated.
+    Handle::map_with(|raw| unsafe {
+        bindings::dma_phys_map_cpu(dev.as_raw(), range.as_raw(), dir, flags, raw)
+    })
 }
 
 impl<M: Deref, D: Direction> Deref for Mapping<'_, Cpu<M>, D> {

@@ -21,6 +21,7 @@ use crate::{
         Flags, //
     },
     bindings,
+    io::PhysAddr,
     page::{
         Page,
         PAGE_SIZE, //
@@ -43,7 +44,7 @@ use core::{
 /// # Invariants
 ///
 /// The page has an address in the kernel's linear map, all its bytes are initialised, and they are
-/// read and written only through a borrow of this value.
+/// read and written only through a borrow of this value. `addr` is its physical address.
 ///
 /// # Examples
 ///
@@ -66,7 +67,11 @@ use core::{
 /// assert_eq!(page[..2], [1, 0]);
 /// # Ok::<(), Error>(())
 /// ```
-pub struct PageBytes(Page);
+pub struct PageBytes {
+    page: Page,
+    /// Computed once, as a page may be mapped often.
+    addr: PhysAddr,
+}
 
 impl PageBytes {
     /// Allocates a zeroed page.
@@ -76,9 +81,10 @@ impl PageBytes {
     /// [`AllocError`] if no page can be allocated.
     #[inline]
     pub fn zeroed(flags: Flags) -> Result<Self, AllocError> {
-        // INVARIANT: Without high memory every page is in the linear map. The page allocator has
-        // zeroed this one, and nothing else refers to it.
-        Page::alloc_page(flags | __GFP_ZERO).map(Self)
+        let page = Page::alloc_page(flags | __GFP_ZERO)?;
+
+        // SAFETY: The page allocator has zeroed the page, and nothing else refers to it.
+        Ok(unsafe { Self::from_page(page) })
     }
 
     /// Converts a page.
@@ -89,15 +95,24 @@ impl PageBytes {
     /// written only through it, also by user space and devices.
     #[inline]
     pub unsafe fn from_page(page: Page) -> Self {
+        let bytes = Self::bytes(&page);
+        // SAFETY: Without high memory every page is in the linear map.
+        let addr = unsafe { bindings::virt_to_phys(bytes.cast()) };
+
         // INVARIANT: Without high memory every page is in the linear map. The caller guarantees the
         // rest.
-        Self(page)
+        Self { page, addr }
+    }
+
+    #[inline]
+    fn bytes(page: &Page) -> *mut u8 {
+        // SAFETY: By the type invariant of `Page` the pointer is to a valid page.
+        unsafe { bindings::lowmem_page_address(page.as_ptr()) }.cast()
     }
 
     #[inline]
     fn as_mut_ptr(&self) -> *mut u8 {
-        // SAFETY: By the type invariant of `Page` the pointer is to a valid page.
-        unsafe { bindings::lowmem_page_address(self.0.as_ptr()) }.cast()
+        Self::bytes(&self.page)
     }
 }
 
@@ -127,8 +142,7 @@ impl DerefMut for PageBytes {
 unsafe impl Memory for PageBytes {
     #[inline]
     fn range(&mut self) -> Result<CpuPhys> {
-        // SAFETY: By the type invariant the page is in the linear map, so it is no high memory.
-        unsafe { CpuPhys::from_linear(&mut **self) }
+        Ok(CpuPhys::from_page_bytes(self.addr))
     }
 }
 
@@ -137,6 +151,12 @@ unsafe impl Memory for PageBytes {
 // leaked when the vector is forgotten. By the type invariant of `PageBytes` its bytes are accessed
 // only through a borrow of the element.
 unsafe impl SgMemory for KVec<PageBytes> {
+    #[inline]
+    fn extent(&self) -> (usize, usize) {
+        // A list in memory is shorter than all bytes that it refers to, which are in memory too.
+        (self.len(), self.len() * PAGE_SIZE)
+    }
+
     fn ranges(&mut self) -> impl Iterator<Item = Result<CpuPhys>> {
         self.iter_mut().map(Memory::range)
     }

@@ -114,11 +114,7 @@ impl<M: SgMemory> Prepared<M> {
     /// - [`EINVAL`] if the memory has no bytes.
     /// - [`ENOMEM`] if there is not enough memory.
     pub fn new(dev: &Device<Bound>, mut memory: M, flags: Flags) -> Result<Self, MapError<M>> {
-        let list = List::new(dev, flags, |each| {
-            memory.ranges().try_for_each(|range| each(range?))
-        });
-
-        match list {
+        match List::new(dev, flags, memory.extent(), memory.ranges()) {
             // INVARIANT: The ranges are those of `memory`, which by the safety requirements of
             // `SgMemory` do not change when it is moved.
             Ok(list) => Ok(Self { list, memory }),
@@ -148,7 +144,16 @@ impl Prepared<Unowned> {
         ranges: &[CpuPhys],
         flags: Flags,
     ) -> Result<Self> {
-        let list = List::new(dev, flags, |each| ranges.iter().copied().try_for_each(each))?;
+        let size = ranges
+            .iter()
+            .try_fold(0usize, |size, range| size.checked_add(range.len()))
+            .ok_or(EINVAL)?;
+        let list = List::new(
+            dev,
+            flags,
+            (ranges.len(), size),
+            ranges.iter().copied().map(Ok),
+        )?;
 
         // INVARIANT: The caller vouches for the ranges.
         Ok(Self {
@@ -231,28 +236,23 @@ unsafe impl Send for List {}
 unsafe impl Sync for List {}
 
 impl List {
-    /// Allocates a list for `dev`. `visit` passes each range to its argument; it is called twice,
-    /// and passes the same ranges each time.
-    pub(super) fn new(
+    /// Allocates a list for `dev`, with `ranges`: as many as `extent` says, of as many bytes.
+    fn new(
         dev: &Device<Bound>,
         flags: Flags,
-        mut visit: impl FnMut(&mut dyn FnMut(CpuPhys) -> Result) -> Result,
+        extent: (usize, usize),
+        mut ranges: impl Iterator<Item = Result<CpuPhys>>,
     ) -> Result<Self> {
-        let mut count = 0;
-        let mut size = 0usize;
-        visit(&mut |range| {
-            count += 1;
-            size = size.checked_add(range.len()).ok_or(EINVAL)?;
-            Ok(())
-        })?;
-
+        let (count, size) = extent;
         let mut this = Self::with_space(dev, count, count, size, flags)?;
-        let mut space = this.ranges_mut().iter_mut();
-        visit(&mut |range| {
-            *space.next().ok_or(EINVAL)? = range;
-            Ok(())
-        })?;
-        Ok(this)
+
+        for space in this.ranges_mut() {
+            *space = ranges.next().ok_or(EINVAL)??;
+        }
+        match ranges.next() {
+            None => Ok(this),
+            Some(_) => Err(EINVAL),
+        }
     }
 
     /// Allocates a list with space for `stored` ranges, and for the segments of `count` ranges of
@@ -406,6 +406,11 @@ unsafe impl Raw for List {
     unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
         // SAFETY: See `sync_for_cpu()`.
         unsafe { bindings::dma_phys_sg_sync_for_device(&mut self.header_mut().sg, offset, len) }
+    }
+
+    #[inline]
+    fn needs_unmap(&self) -> bool {
+        true
     }
 
     #[inline]

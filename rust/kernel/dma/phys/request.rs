@@ -22,7 +22,15 @@ use crate::{
         Device, //
     },
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        }, //
+    },
+    types::Opaque, //
 };
 use core::{
     marker::PhantomData,
@@ -30,14 +38,121 @@ use core::{
         ManuallyDrop,
         MaybeUninit, //
     },
+    ops::Deref,
     ptr, //
 };
+
+mod private {
+    use crate::{
+        bindings,
+        sync::atomic::Atomic, //
+    };
+
+    /// [`Operations::RequestData`](crate::block::mq::Operations::RequestData) in which a mapping can
+    /// be stored.
+    pub trait Sealed {
+        /// A list, and whether it is in use.
+        fn list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>);
+    }
+}
+
+use private::Sealed as _;
+
+/// Data of the driver in a request, together with space for its [`RequestMapping`].
+///
+/// It dereferences to the data.
+///
+/// # Invariants
+///
+/// `list` is empty unless `mapped`, and then belongs to one [`RequestMapping`].
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     block::mq::{Operations, Request},
+///     dma::phys::MappableData,
+///     sync::{aref::ARef, atomic::{Atomic, Relaxed}}, //
+/// };
+///
+/// struct Drive;
+///
+/// #[vtable]
+/// impl Operations for Drive {
+///     type QueueData = ();
+///     /// The status that the device reports.
+///     type RequestData = MappableData<Atomic<u32>>;
+///
+///     fn new_request_data() -> impl PinInit<Self::RequestData, Error> {
+///         Ok(MappableData::new(Atomic::new(0)))
+///     }
+/// #
+/// #   fn queue_rq(_queue_data: (), rq: ARef<Request<Self>>, _is_last: bool) -> Result {
+/// #       rq.data().store(1, Relaxed);
+/// #       Ok(())
+/// #   }
+/// #
+/// #   fn commit_rqs(_queue_data: ()) {}
+/// #
+/// #   fn complete(_rq: ARef<Request<Self>>) {}
+/// }
+/// # Ok::<(), Error>(())
+/// ```
+pub struct MappableData<D> {
+    list: Opaque<bindings::dma_phys_sg>,
+    mapped: Atomic<bool>,
+    data: D,
+}
+
+// SAFETY: The list is plain data, which any task may use.
+unsafe impl<D: Send> Send for MappableData<D> {}
+
+// SAFETY: A shared reference gives access to a `&D`. The list is accessed only by the one
+// `RequestMapping` that it belongs to.
+unsafe impl<D: Sync> Sync for MappableData<D> {}
+
+impl<D> MappableData<D> {
+    /// Adds space for a mapping to `data`.
+    #[inline]
+    pub fn new(data: D) -> Self {
+        // INVARIANT: A zeroed list is empty.
+        Self {
+            list: Opaque::new(pin_init::zeroed()),
+            mapped: Atomic::new(false),
+            data,
+        }
+    }
+}
+
+impl<D> Deref for MappableData<D> {
+    type Target = D;
+
+    #[inline]
+    fn deref(&self) -> &D {
+        &self.data
+    }
+}
+
+impl<D> private::Sealed for MappableData<D> {
+    #[inline]
+    fn list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>) {
+        (self.list.get(), &self.mapped)
+    }
+}
+
+/// [`Operations`] of a driver that maps requests: its `RequestData` is a [`MappableData`].
+pub trait MapsRequests: Operations<RequestData: private::Sealed> {}
+
+impl<T: Operations<RequestData: private::Sealed>> MapsRequests for T {}
 
 /// The data of a block request, mapped for a device and owned by the device.
 ///
 /// It holds a reference to the request, so that the request is not completed while it is mapped.
 /// [`unmap`](Self::unmap) returns it. The direction is that of the request. If its pages are
 /// another device's memory, they are mapped as such.
+///
+/// What is kept until it is unmapped is in the request, see [`MappableData`]. This is only a
+/// reference to it.
 ///
 /// # Drop
 ///
@@ -49,14 +164,14 @@ use core::{
 ///
 /// ```
 /// use kernel::{
-///     block::mq::{Operations, Request},
+///     block::mq::Request,
 ///     device::{Bound, Device},
-///     dma::phys::RequestMapping,
+///     dma::phys::{MapsRequests, RequestMapping},
 ///     sync::aref::ARef, //
 /// };
 ///
 /// /// Called in `queue_rq()`. Writes descriptors of an address and a length.
-/// fn map<'bound, T: Operations>(
+/// fn map<'bound, T: MapsRequests>(
 ///     dev: &'bound Device<Bound>,
 ///     rq: ARef<Request<T>>,
 ///     descriptors: &mut [[u64; 2]],
@@ -74,18 +189,18 @@ use core::{
 /// }
 ///
 /// /// Called when the device has completed the request.
-/// fn complete<T: Operations>(mapping: RequestMapping<'_, T>) {
+/// fn complete<T: MapsRequests>(mapping: RequestMapping<'_, T>) {
 ///     // SAFETY: The device has finished.
 ///     Request::complete(unsafe { mapping.unmap() });
 /// }
 /// # Ok::<(), Error>(())
 /// ```
 #[must_use = "dropping it leaks the request and its mapping"]
-pub struct RequestMapping<'bound, T: Operations> {
-    mapped: ManuallyDrop<Mapped<'bound, RawList, ARef<Request<T>>>>,
+pub struct RequestMapping<'bound, T: MapsRequests> {
+    mapped: ManuallyDrop<Mapped<'bound, InRequest<T>, ()>>,
 }
 
-impl<'bound, T: Operations> RequestMapping<'bound, T> {
+impl<'bound, T: MapsRequests> RequestMapping<'bound, T> {
     /// Maps the data of `rq` for `dev`, and hands it to the device.
     ///
     /// Calls `describe` with the segments while they are mapped, and returns its result. It takes
@@ -101,6 +216,7 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
     ///
     /// - [`EINVAL`] if the request has no data, its pages are neither all memory nor all of one
     ///   other device, `dev` has no DMA mask, or `describe` has not taken all segments.
+    /// - [`EBUSY`] if the request is mapped already.
     /// - [`ERANGE`] if the device cannot address the data, and it cannot be bounced.
     /// - [`E2BIG`] if the data is larger than all IOVA space, or a range of it is larger than one
     ///   mapping of the device can be.
@@ -124,28 +240,28 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
     ) -> Result<(Self, R), MapError<ARef<Request<T>>>> {
         // A `Request` is a transparent `struct request`.
         let request = ptr::from_ref(&*rq).cast::<bindings::request>().cast_mut();
-        let mut list = RawList(pin_init::zeroed());
         let mut iter = MaybeUninit::uninit();
+        let (list, is_mapped) = rq.data().get_ref().list();
 
+        // INVARIANT: The list was not in use, and belongs to this function.
+        if is_mapped.xchg(true, Acquire) {
+            return Err(MapError::new(EBUSY, rq));
+        }
         // SAFETY: `dev` is a reference to a device. By the type invariant of `Request` the request
         // is valid, and as there is an `ARef` it belongs to the driver, so that its bio vectors do
-        // not change. The list is zeroed, so it is empty. The C core initialises the iterator.
+        // not change. By the type invariant of `MappableData` the list is empty. The C core
+        // initialises the iterator.
         let more = unsafe {
-            bindings::blk_rq_dma_phys_map_start(
-                dev.as_raw(),
-                request,
-                0,
-                &raw mut list.0,
-                iter.as_mut_ptr(),
-            )
+            bindings::blk_rq_dma_phys_map_start(dev.as_raw(), request, 0, list, iter.as_mut_ptr())
         };
         if more < 0 {
+            is_mapped.store(false, Release);
             return Err(MapError::new(Error::from_errno(more), rq));
         }
 
         // INVARIANT: The list is being mapped, and the iterator has its first segment.
         let mut segments = Segments {
-            list: &raw mut list.0,
+            list,
             iter: iter.as_mut_ptr(),
             taken: 0,
             more,
@@ -155,15 +271,16 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
         let Segments { taken, more, .. } = segments;
         if more < 0 {
             // The C core has unmapped all.
+            is_mapped.store(false, Release);
             return Err(MapError::new(Error::from_errno(more), rq));
         }
 
         // SAFETY: The list was just mapped for `dev`, which is bound for `'bound`. The pages of a
         // request stay allocated until it is completed. That takes the last `ARef`, and this one is
         // returned only after the list is unmapped.
-        let mapped = unsafe { Mapped::new(list, rq) };
+        let mapped = unsafe { Mapped::new(InRequest(rq), ()) };
         let error = match result {
-            Ok(described) if taken == mapped.raw.0.size => {
+            Ok(described) if taken == mapped.raw.sg().size => {
                 let mapped = ManuallyDrop::new(mapped);
                 return Ok((Self { mapped }, described));
             }
@@ -172,20 +289,20 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
         };
 
         // The device has got no address, so there is nothing to transfer.
-        let (_, rq) = mapped.unmap_from_cpu();
-        Err(MapError::new(error, rq))
+        let (raw, ()) = mapped.unmap_from_cpu();
+        Err(MapError::new(error, raw.into_request()))
     }
 
     /// Returns the request.
     #[inline]
     pub fn request(&self) -> &Request<T> {
-        &self.mapped.kind
+        &self.mapped.raw.0
     }
 
     /// Returns the length of the data in bytes, which is never 0.
     #[inline]
     pub fn size(&self) -> usize {
-        self.mapped.raw.0.size
+        self.mapped.raw.sg().size
     }
 
     /// Returns how the device reaches the data: [`Route::Bounce`] if any of it bounces.
@@ -211,13 +328,12 @@ impl<'bound, T: Operations> RequestMapping<'bound, T> {
         let mut this = ManuallyDrop::new(self);
 
         // SAFETY: `this` is neither used again nor dropped.
-        unsafe { ManuallyDrop::take(&mut this.mapped) }
-            .unmap_from_device()
-            .1
+        let mapped = unsafe { ManuallyDrop::take(&mut this.mapped) };
+        mapped.unmap_from_device().0.into_request()
     }
 }
 
-impl<T: Operations> Drop for RequestMapping<'_, T> {
+impl<T: MapsRequests> Drop for RequestMapping<'_, T> {
     fn drop(&mut self) {
         self.mapped.report_leak();
     }
@@ -278,53 +394,82 @@ impl Iterator for Segments<'_> {
     }
 }
 
-/// A list without segments.
-#[repr(transparent)]
-struct RawList(bindings::dma_phys_sg);
+/// The list in the data of a request.
+///
+/// # Invariants
+///
+/// The list is in use, and belongs to this value.
+struct InRequest<T: MapsRequests>(ARef<Request<T>>);
+
+impl<T: MapsRequests> InRequest<T> {
+    #[inline]
+    fn sg(&self) -> &bindings::dma_phys_sg {
+        // SAFETY: The request is valid. By the type invariant the list belongs to this value.
+        unsafe { &*self.0.data().get_ref().list().0 }
+    }
+
+    #[inline]
+    fn sg_mut(&mut self) -> &mut bindings::dma_phys_sg {
+        // SAFETY: See `sg()`.
+        unsafe { &mut *self.0.data().get_ref().list().0 }
+    }
+
+    /// Returns the request, with its list unmapped.
+    #[inline]
+    fn into_request(self) -> ARef<Request<T>> {
+        self.0.data().get_ref().list().1.store(false, Release);
+        self.0
+    }
+}
 
 // SAFETY: The methods read the fields of the list, or call the C core with it.
-unsafe impl Raw for RawList {
+unsafe impl<T: MapsRequests> Raw for InRequest<T> {
     #[inline]
     fn dev(&self) -> *mut bindings::device {
-        self.0.dev
+        self.sg().dev
     }
 
     #[inline]
     fn size(&self) -> usize {
-        self.0.size
+        self.sg().size
     }
 
     #[inline]
     fn route(&self) -> u8 {
-        self.0.route
+        self.sg().route
     }
 
     #[inline]
     fn flags(&self) -> u8 {
-        self.0.flags
+        self.sg().flags
     }
 
     #[inline]
     unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int {
         // SAFETY: The list is empty, or live for a bound device, and is borrowed exclusively.
-        unsafe { bindings::dma_phys_sg_sync_for_cpu(&mut self.0, offset, len) }
+        unsafe { bindings::dma_phys_sg_sync_for_cpu(self.sg_mut(), offset, len) }
     }
 
     #[inline]
     unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
         // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sg_sync_for_device(&mut self.0, offset, len) }
+        unsafe { bindings::dma_phys_sg_sync_for_device(self.sg_mut(), offset, len) }
+    }
+
+    #[inline]
+    fn needs_unmap(&self) -> bool {
+        true
     }
 
     #[inline]
     unsafe fn unmap(&mut self) {
         // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sg_unmap(&mut self.0) }
+        unsafe { bindings::dma_phys_sg_unmap(self.sg_mut()) }
     }
 
     #[inline]
     unsafe fn unmap_nosync(&mut self) {
         // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sg_unmap_nosync(&mut self.0) }
+        unsafe { bindings::dma_phys_sg_unmap_nosync(self.sg_mut()) }
     }
 }

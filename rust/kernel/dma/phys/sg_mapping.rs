@@ -149,9 +149,8 @@ impl<'bound, K: Kind, D: Direction> SgMapping<'bound, K, D> {
     /// Hands the memory to the device, same as [`Mapping::submit`](super::Mapping::submit).
     #[inline]
     pub fn submit(self) -> SgInFlight<'bound, K, D> {
-        let mut mapped = self.into_mapped();
+        let mapped = self.into_mapped().sync_for_device();
 
-        mapped.sync_for_device();
         SgInFlight::new_mapped(mapped)
     }
 }
@@ -333,9 +332,8 @@ impl<'bound, M, D: Direction> SgInFlight<'bound, Cpu<M>, D> {
     /// See [`SgMapping`].
     #[inline]
     pub unsafe fn complete(self) -> SgMapping<'bound, Cpu<M>, D> {
-        let mut mapped = self.into_mapped();
+        let mapped = self.into_mapped().sync_for_cpu();
 
-        mapped.sync_for_cpu();
         // INVARIANT: The caller guarantees that the device accesses no byte.
         SgMapping::new_mapped(mapped)
     }

@@ -36,6 +36,7 @@ use crate::{
 /// for _ in 0..3 {
 ///     pages.push(PageBytes::zeroed(GFP_KERNEL)?, GFP_KERNEL)?;
 /// }
+/// assert_eq!(pages.extent().0, 3);
 /// assert_eq!(pages.ranges().count(), 3);
 /// # Ok::<(), Error>(())
 /// ```
@@ -44,6 +45,9 @@ use crate::{
     note = "use a `VVec` of elements that are `AsBytes + FromBytes`, or a `KVec` of `PageBytes`"
 )]
 pub unsafe trait SgMemory {
+    /// Returns the number of ranges, and the length of all in bytes.
+    fn extent(&self) -> (usize, usize);
+
     /// Returns the ranges, in the order of the segments.
     fn ranges(&mut self) -> impl Iterator<Item = Result<CpuPhys>>;
 }
@@ -52,6 +56,14 @@ pub unsafe trait SgMemory {
 // forgotten vector leaks them. The number of elements changes only in a call on the vector. `T` is
 // accessed only through the vector, as it has no interior mutability.
 unsafe impl<T: AsBytes + FromBytes> SgMemory for VVec<T> {
+    #[inline]
+    fn extent(&self) -> (usize, usize) {
+        let size = size_of_val(&**self);
+
+        // The allocation starts at a page.
+        (size.div_ceil(PAGE_SIZE), size)
+    }
+
     fn ranges(&mut self) -> impl Iterator<Item = Result<CpuPhys>> {
         let mut remaining = size_of_val(&**self);
 

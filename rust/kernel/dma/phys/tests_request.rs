@@ -156,6 +156,11 @@ impl<'bound> Queue<'bound> {
 #[vtable]
 impl<'bound> Operations for Disk<'bound> {
     type QueueData = KBox<Queue<'bound>>;
+    type RequestData = MappableData<()>;
+
+    fn new_request_data() -> impl PinInit<Self::RequestData, Error> {
+        Ok(MappableData::new(()))
+    }
 
     fn queue_rq(queue: &Queue<'bound>, rq: ARef<Request<Self>>, _is_last: bool) -> Result {
         let state = &queue.state;

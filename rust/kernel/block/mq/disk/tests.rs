@@ -5,9 +5,15 @@
 use super::*;
 use crate::{
     block::mq::{
+        gen_disk::{
+            GenDisk,
+            GenDiskBuilder, //
+        },
+        tag_set::QueueVectors,
         Batch,
         Op,
         Request,
+        RequestList,
         Timeout,
         TimeoutOperations, //
     },
@@ -20,7 +26,10 @@ use crate::{
         SpinLock, //
     },
     time::{
-        delay::fsleep,
+        delay::{
+            fsleep,
+            udelay, //
+        },
         Delta, //
     },
     types::Opaque,
@@ -33,6 +42,12 @@ const IOCTL: u32 = 0x5a00;
 
 /// Number in the name of the next disk.
 static NUMBER: Atomic<u32> = Atomic::new(0);
+
+/// Number of requests with initialized data.
+static INITIALIZED: Atomic<u32> = Atomic::new(0);
+
+/// The maximum of [`INITIALIZED`]. More cannot be initialized.
+static MAX_INITIALIZED: Atomic<u32> = Atomic::new(u32::MAX);
 
 /// What the driver does with a request.
 #[derive(Clone, Copy)]
@@ -48,8 +63,18 @@ enum Step {
     /// End it, and return an error.
     EndAndFail,
     Fail(Error),
+    /// Complete it, and return an error.
+    CompleteAndFail,
     /// Try to end it while there is another reference.
     Share,
+    /// End it, and use the queue data for a while.
+    EndAndLinger,
+    /// Put it back into the list that it came from.
+    PutBack,
+    /// Try to put it back while there is another reference.
+    PutBackShared,
+    /// Put it back, and leave all others in the list.
+    Leave,
 }
 
 /// A request, as the driver got it.
@@ -64,23 +89,33 @@ struct Record {
     tries: u32,
     /// It is the last one of its hardware queue.
     is_last: bool,
+    /// It is from a list.
+    in_list: bool,
 }
 
 #[derive(Default)]
 struct Log {
-    /// What to do, in reverse order; further requests succeed.
+    /// What to do, in reverse order; further requests succeed, unless all `fail`.
     steps: KVec<Step>,
+    fail: bool,
     requests: KVec<Record>,
-    held: KVec<ARef<Request<Scripted>>>,
+    held: KVec<Rq>,
     /// Queue and tag of each timeout.
     timeouts: KVec<(u32, u32)>,
     /// After this number of timeouts, end the held requests with this result.
     after_timeouts: Option<(usize, Result)>,
-    /// Number of requests that could not be ended as there was another reference.
-    shared: usize,
+    /// For each request that could not be ended as there was another reference, whether this did
+    /// not change the number of tries.
+    shared: KVec<bool>,
+    /// For each request that was put back into a list, whether it is not started.
+    put_back: KVec<bool>,
+    /// A request of another disk, to be put into the next list.
+    foreign: Option<Rq>,
     /// Number of calls of [`Operations::commit_rqs`].
     commits: usize,
     dropped: bool,
+    /// The queue data was dropped while `queue_rq()` could use it.
+    dropped_in_use: bool,
 }
 
 #[pin_data]
@@ -89,9 +124,31 @@ struct State {
     log: SpinLock<Log>,
     /// The errno with which [`Operations::complete`] ends a request, in any context; 0 for success.
     result: Atomic<i32>,
+    /// Number of calls of [`Operations::complete`].
+    completions: Atomic<u32>,
+    /// [`Operations::complete`] completes the request again, this number of times.
+    complete_again: Atomic<u32>,
+    /// `queue_rq()` uses the queue data.
+    in_use: Atomic<bool>,
+    /// Address of the `struct gendisk`, set by each request.
+    disk: Atomic<usize>,
 }
 
 impl State {
+    fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                log <- new_spinlock!(Log::default()),
+                result: Atomic::new(0),
+                completions: Atomic::new(0),
+                complete_again: Atomic::new(0),
+                in_use: Atomic::new(false),
+                disk: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
     /// Ends the held requests.
     fn end_held(&self, result: Result) {
         while let Some(rq) = self.take_held() {
@@ -99,18 +156,69 @@ impl State {
         }
     }
 
-    fn take_held(&self) -> Option<ARef<Request<Scripted>>> {
+    fn take_held(&self) -> Option<Rq> {
         self.log.lock().held.pop()
     }
 
     fn wait_until(&self, condition: impl Fn(&Log) -> bool) {
-        for _ in 0..1000 {
-            if condition(&self.log.lock()) {
-                return;
-            }
-            fsleep(Delta::from_millis(10));
+        wait_until(|| condition(&self.log.lock()));
+    }
+
+    /// Sets what the driver does with the next requests.
+    fn script(&self, steps: &[Step]) -> Result {
+        let mut log = self.log.lock();
+
+        log.requests.clear();
+        for step in steps.iter().rev() {
+            log.steps.push(*step, GFP_ATOMIC)?;
         }
-        panic!("timeout");
+        Ok(())
+    }
+
+    /// Starts a write that the driver holds.
+    fn hold(&self, part: Part) -> Result<(Arc<Background>, Rq)> {
+        self.script(&[Step::Hold])?;
+        let write = Background::write(part)?;
+        self.wait_until(|log| log.held.len() == 1);
+        Ok((write, self.take_held().ok_or(ENOENT)?))
+    }
+}
+
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        fsleep(Delta::from_millis(10));
+    }
+    panic!("timeout");
+}
+
+type Rq = ARef<Request<Scripted>>;
+
+/// Calls `f` for a request until there is no other reference.
+fn retry(rq: Rq, f: impl Fn(Rq) -> Result<(), Rq>) {
+    let mut last = Some(rq);
+
+    wait_until(|| {
+        last = last.take().and_then(|rq| f(rq).err());
+        last.is_none()
+    });
+}
+
+/// The data of a request.
+#[pin_data(PinnedDrop)]
+struct RequestData {
+    /// Where it was initialized.
+    address: usize,
+    #[pin]
+    word: SpinLock<u32>,
+}
+
+#[pinned_drop]
+impl PinnedDrop for RequestData {
+    fn drop(self: Pin<&mut Self>) {
+        INITIALIZED.fetch_sub(1, Relaxed);
     }
 }
 
@@ -119,7 +227,10 @@ struct Queue(Arc<State>);
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.0.log.lock().dropped = true;
+        let mut log = self.0.log.lock();
+
+        log.dropped = true;
+        log.dropped_in_use = self.0.in_use.load(Relaxed);
     }
 }
 
@@ -135,11 +246,16 @@ fn record(rq: &Request<Scripted>, is_last: bool) -> Record {
         queue: rq.queue_index(),
         tries: rq.tries(),
         is_last,
+        in_list: false,
     }
 }
 
+fn raw(rq: &Request<Scripted>) -> *mut bindings::request {
+    ptr::from_ref(rq).cast_mut().cast()
+}
+
 /// Returns whether `rq` can be neither ended nor requeued.
-fn is_shared(rq: ARef<Request<Scripted>>) -> bool {
+fn is_shared(rq: Rq) -> bool {
     let Err(rq) = Request::end(rq, Err(EIO)) else {
         return false;
     };
@@ -150,13 +266,35 @@ fn is_shared(rq: ARef<Request<Scripted>>) -> bool {
 #[vtable]
 impl Operations for Scripted {
     type QueueData = KBox<Queue>;
+    type RequestData = RequestData;
+
+    fn new_request_data() -> impl PinInit<RequestData, Error> {
+        try_pin_init!(&this in RequestData {
+            address: {
+                let count = INITIALIZED.fetch_add(1, Relaxed);
+                if count >= MAX_INITIALIZED.load(Relaxed) {
+                    INITIALIZED.fetch_sub(1, Relaxed);
+                    return Err(EBUSY);
+                }
+                this.as_ptr() as usize
+            },
+            word <- new_spinlock!(0),
+        })
+    }
 
     fn queue_rq(queue: &Queue, rq: ARef<Request<Self>>, is_last: bool) -> Result {
         assert!(ptr::eq(rq.queue_data(), queue));
+        // SAFETY: The request is valid, and its queue has a disk.
+        let disk = unsafe { (*(*raw(&rq)).q).disk };
+        queue.0.disk.store(disk as usize, Relaxed);
 
         let mut log = queue.0.log.lock();
         log.requests.push(record(&rq, is_last), GFP_ATOMIC)?;
-        let step = log.steps.pop().unwrap_or(Step::End(Ok(())));
+        let step = match log.steps.pop() {
+            Some(step) => step,
+            None if log.fail => Step::Fail(EIO),
+            None => Step::End(Ok(())),
+        };
 
         match step {
             Step::Fail(error) => return Err(error),
@@ -170,7 +308,9 @@ impl Operations for Scripted {
             }
             Step::Share => {
                 let other = rq.clone();
-                log.shared += usize::from(is_shared(rq));
+                let tries = other.tries();
+                assert!(is_shared(rq));
+                log.shared.push(other.tries() == tries, GFP_ATOMIC)?;
                 drop(log);
                 assert!(Request::end(other, Ok(())).is_ok());
                 return Ok(());
@@ -189,6 +329,24 @@ impl Operations for Scripted {
                 drop(log);
                 assert!(Request::end(rq, Ok(())).is_ok());
             }
+            Step::CompleteAndFail => {
+                drop(log);
+                queue.0.result.store(0, Relaxed);
+                Request::complete(rq);
+            }
+            Step::EndAndLinger => {
+                drop(log);
+                let state = queue.0.clone();
+                state.in_use.store(true, Relaxed);
+                assert!(Request::end(rq, Ok(())).is_ok());
+                for _ in 0..100 {
+                    udelay(Delta::from_millis(1));
+                }
+                state.in_use.store(false, Relaxed);
+                return Ok(());
+            }
+            // These are for lists.
+            Step::PutBack | Step::PutBackShared | Step::Leave => return Err(EINVAL),
         }
         match step {
             Step::Hold => Ok(()),
@@ -200,10 +358,65 @@ impl Operations for Scripted {
         queue.0.log.lock().commits += 1;
     }
 
-    fn complete(rq: ARef<Request<Self>>) {
-        let result = to_result(rq.queue_data().0.result.load(Relaxed));
+    fn queue_rqs(queue: &Queue, requests: &mut RequestList<Self>) {
+        let state = &queue.0;
 
-        assert!(Request::end(rq, result).is_ok());
+        let foreign = state.log.lock().foreign.take();
+        if let Some(rq) = foreign {
+            let Err(rq) = requests.put_back(rq) else {
+                panic!("request of another disk");
+            };
+            assert!(state.log.lock().held.push(rq, GFP_ATOMIC).is_ok());
+        }
+
+        while let Some(rq) = requests.pop_front() {
+            let is_last = requests.front_queue_index() != Some(rq.queue_index());
+            let step = state.log.lock().steps.last().copied();
+            let raw = raw(&rq);
+
+            match step {
+                Some(Step::PutBack | Step::PutBackShared | Step::Leave) => {
+                    let _ = state.log.lock().steps.pop();
+                }
+                _ => {
+                    let count = state.log.lock().requests.len();
+                    assert!(Self::queue_rq(queue, rq, is_last).is_ok());
+                    state.log.lock().requests[count].in_list = true;
+                    continue;
+                }
+            }
+
+            if matches!(step, Some(Step::PutBackShared)) {
+                let other = rq.clone();
+                let Err(rq) = requests.put_back(rq) else {
+                    panic!("request with another reference");
+                };
+                drop(rq);
+                assert!(requests.put_back(other).is_ok());
+            } else {
+                assert!(requests.put_back(rq).is_ok());
+            }
+            // SAFETY: The request is valid, and in the list.
+            let is_idle = unsafe { (*raw).state } == bindings::mq_rq_state_MQ_RQ_IDLE;
+            assert!(state.log.lock().put_back.push(is_idle, GFP_ATOMIC).is_ok());
+            if matches!(step, Some(Step::Leave)) {
+                return;
+            }
+        }
+    }
+
+    // If there is another reference, that one ends the request.
+    fn complete(rq: ARef<Request<Self>>) {
+        let state = rq.queue_data().0.clone();
+        let result = to_result(state.result.load(Relaxed));
+
+        state.completions.fetch_add(1, Relaxed);
+        if state.complete_again.load(Relaxed) != 0 {
+            state.complete_again.fetch_sub(1, Relaxed);
+            Request::complete(rq);
+            return;
+        }
+        drop(Request::end(rq, result));
     }
 }
 
@@ -241,13 +454,7 @@ struct Bench<'bound> {
 
 impl<'bound> Bench<'bound> {
     fn not_added(faux: &'bound faux::Registration) -> Result<Self> {
-        let state = Arc::pin_init(
-            pin_init!(State {
-                log <- new_spinlock!(Log::default()),
-                result: Atomic::new(0),
-            }),
-            GFP_KERNEL,
-        )?;
+        let state = State::new()?;
         let tags = Arc::pin_init(TagSet::with_timeout(2, DEPTH), GFP_KERNEL)?;
         let limits = Limits {
             max_discard_sectors: 64,
@@ -271,9 +478,12 @@ impl<'bound> Bench<'bound> {
                 queue,
             )?
         };
-        // The disk has no partition table.
-        // SAFETY: The disk was not added, so nothing else accesses it.
-        unsafe { (*disk.raw()).flags |= bindings::GENHD_FL_NO_PART as c_int };
+        // The disk has no partition table and no I/O scheduler, which would prevent lists.
+        // SAFETY: The disk was not added, so nothing else accesses it and its tag set.
+        unsafe {
+            (*disk.raw()).flags |= bindings::GENHD_FL_NO_PART as c_int;
+            (*tags.raw_tag_set()).flags |= bindings::BLK_MQ_F_NO_SCHED_BY_DEFAULT;
+        }
 
         Ok(Self { disk, tags, state })
     }
@@ -285,15 +495,8 @@ impl<'bound> Bench<'bound> {
         Ok(bench)
     }
 
-    /// Sets what the driver does with the next requests.
     fn script(&self, steps: &[Step]) -> Result {
-        let mut log = self.state.log.lock();
-
-        log.requests.clear();
-        for step in steps.iter().rev() {
-            log.steps.push(*step, GFP_ATOMIC)?;
-        }
-        Ok(())
+        self.state.script(steps)
     }
 
     fn part(&self) -> Part {
@@ -308,6 +511,31 @@ impl<'bound> Bench<'bound> {
         assert_eq!(log.requests.len(), 1);
         log.requests[0]
     }
+}
+
+/// A disk whose driver does not handle timeouts, and the state of its driver.
+fn gen_disk() -> Result<(Arc<State>, GenDisk<Scripted>, Part)> {
+    let state = State::new()?;
+    let tags = Arc::pin_init(TagSet::new(1, DEPTH, 1), GFP_KERNEL)?;
+    let queue = KBox::new(Queue(state.clone()), GFP_KERNEL)?;
+    let number = NUMBER.fetch_add(1, Relaxed);
+
+    // Adding the disk tries to read a partition table.
+    state.log.lock().fail = true;
+    let disk = GenDiskBuilder::new().capacity_sectors(SECTORS).build(
+        fmt!("rust_disk{number}"),
+        tags,
+        queue,
+    )?;
+    state.log.lock().fail = false;
+
+    let raw = state.disk.load(Relaxed) as *mut bindings::gendisk;
+    if raw.is_null() {
+        return Err(ENXIO);
+    }
+    // SAFETY: The disk is valid.
+    let part = Part(unsafe { (*raw).part0 });
+    Ok((state, disk, part))
 }
 
 /// A block device to submit requests to; valid for as long as the disk.
@@ -406,6 +634,13 @@ struct Read {
     #[pin]
     done: Completion,
 }
+
+// SAFETY: The block layer synchronises accesses to the bio. Only a page that belongs to it is
+// changed otherwise.
+unsafe impl Send for Read {}
+
+// SAFETY: See above.
+unsafe impl Sync for Read {}
 
 impl Read {
     fn new(part: Part, sector: u64) -> Result<Arc<Self>> {
@@ -620,47 +855,119 @@ mod suite {
 
         bench.script(&[Step::Share])?;
         assert_eq!(bench.part().write(), Ok(()));
-        assert_eq!(bench.state.log.lock().shared, 1);
+        assert_eq!(&bench.state.log.lock().shared[..], [true]);
+
+        // A requeue that fails is not counted.
+        bench.script(&[Step::Requeue, Step::Share])?;
+        assert_eq!(bench.part().write(), Ok(()));
+        assert_eq!(&bench.state.log.lock().shared[..], [true; 2]);
+        assert_eq!(bench.state.log.lock().requests.len(), 2);
+        Ok(())
+    }
+
+    /// Three reads that are not merged.
+    fn reads(bench: &Bench<'_>) -> Result<[Arc<Read>; 3]> {
+        Ok([
+            Read::new(bench.part(), 0)?,
+            Read::new(bench.part(), 64)?,
+            Read::new(bench.part(), 128)?,
+        ])
+    }
+
+    /// Returns sector, and whether it was in a list, of each request that the driver got.
+    fn queued(bench: &Bench<'_>) -> Result<KVec<(u64, bool)>> {
+        let log = bench.state.log.lock();
+        let mut queued = KVec::with_capacity(log.requests.len(), GFP_ATOMIC)?;
+
+        for request in &log.requests {
+            queued.push((request.sector, request.in_list), GFP_ATOMIC)?;
+        }
+        Ok(queued)
+    }
+
+    #[test]
+    fn plugged_requests_are_in_a_list() -> Result {
+        let faux = faux(c"rust_disk_plug")?;
+        let bench = Bench::new(&faux)?;
+
+        bench.script(&[])?;
+        assert_eq!(Read::together(&reads(&bench)?), 0);
+        assert_eq!(&queued(&bench)?[..], [(0, true), (64, true), (128, true)]);
+
+        let log = bench.state.log.lock();
+        let [first, second, third] = log.requests[..] else {
+            panic!("{:?}", &log.requests[..]);
+        };
+        assert_eq!(first.is_last, first.queue != second.queue);
+        assert_eq!(second.is_last, second.queue != third.queue);
+        assert!(third.is_last);
+        assert_eq!(log.commits, 0);
         Ok(())
     }
 
     #[test]
-    fn plugged_requests_are_dispatched_together() -> Result {
-        let faux = faux(c"rust_disk_plug")?;
+    fn request_that_was_put_back_is_queued_alone() -> Result {
+        let faux = faux(c"rust_disk_put_back")?;
         let bench = Bench::new(&faux)?;
-        let reads = || -> Result<[Arc<Read>; 3]> {
-            Ok([
-                Read::new(bench.part(), 0)?,
-                Read::new(bench.part(), 64)?,
-                Read::new(bench.part(), 128)?,
-            ])
-        };
 
-        bench.script(&[])?;
-        assert_eq!(Read::together(&reads()?), 0);
-        {
-            let log = bench.state.log.lock();
-            let [first, second, third] = log.requests[..] else {
-                panic!("{:?}", &log.requests[..]);
-            };
-            assert_eq!(first.is_last, first.queue != second.queue);
-            assert_eq!(second.is_last, second.queue != third.queue);
-            assert!(third.is_last);
-            assert_eq!(log.commits, 0);
+        for step in [Step::PutBack, Step::PutBackShared] {
+            bench.script(&[Step::End(Ok(())), step, Step::End(Ok(())), Step::Share])?;
+            assert_eq!(Read::together(&reads(&bench)?), 0);
+            assert_eq!(&queued(&bench)?[..], [(0, true), (128, true), (64, false)]);
         }
+        let log = bench.state.log.lock();
+        assert_eq!(&log.put_back[..], [true; 2]);
+        // It had one reference then, and was not requeued.
+        assert_eq!(&log.shared[..], [true; 2]);
+        assert!(log.requests.iter().all(|request| request.tries == 0));
+        Ok(())
+    }
 
-        // One that is refused temporarily is dispatched again, and the others do not wait for it.
-        bench.script(&[Step::End(Ok(())), Step::Fail(ENOMEM)])?;
-        assert_eq!(Read::together(&reads()?), 0);
-        {
-            let log = bench.state.log.lock();
-            let sectors = log.requests.iter().map(|request| request.sector);
-            assert!(sectors.eq([0, 64, 128, 64]));
-        }
+    #[test]
+    fn requests_that_remain_in_a_list_are_queued_alone() -> Result {
+        let faux = faux(c"rust_disk_remain")?;
+        let bench = Bench::new(&faux)?;
 
-        // If the last one is refused, the driver gets `commit_rqs()`. A request that is dispatched
-        // again is alone, so its error reaches the submitter.
+        bench.script(&[Step::End(Ok(())), Step::Leave])?;
+        assert_eq!(Read::together(&reads(&bench)?), 0);
+        assert_eq!(&queued(&bench)?[..], [(0, true), (64, false), (128, false)]);
+
+        // Their errors are handled same as without a list.
         let steps = [
+            Step::Leave,
+            Step::End(Ok(())),
+            Step::Fail(ENOSPC),
+            Step::End(Err(EIO)),
+        ];
+        bench.script(&steps)?;
+        assert_eq!(Read::together(&reads(&bench)?), 2);
+        assert_eq!(
+            &queued(&bench)?[..],
+            [(0, false), (64, false), (128, false)]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn request_that_is_refused_temporarily_is_queued_again() -> Result {
+        let faux = faux(c"rust_disk_again")?;
+        let bench = Bench::new(&faux)?;
+
+        // The others do not wait for it.
+        let steps = [
+            Step::End(Ok(())),
+            Step::PutBack,
+            Step::End(Ok(())),
+            Step::Fail(ENOMEM),
+        ];
+        bench.script(&steps)?;
+        assert_eq!(Read::together(&reads(&bench)?), 0);
+        let again = [(0, true), (128, true), (64, false), (64, false)];
+        assert_eq!(&queued(&bench)?[..], again);
+
+        // If the last one of several is refused, the driver gets `commit_rqs()`.
+        let steps = [
+            Step::Leave,
             Step::End(Ok(())),
             Step::End(Ok(())),
             Step::Fail(ENOMEM),
@@ -668,9 +975,28 @@ mod suite {
         ];
         bench.script(&steps)?;
         bench.state.log.lock().commits = 0;
-        assert_eq!(Read::together(&reads()?), 1);
+        assert_eq!(Read::together(&reads(&bench)?), 1);
         assert_eq!(bench.state.log.lock().requests.len(), 4);
         assert!(bench.state.log.lock().commits >= 1);
+        Ok(())
+    }
+
+    #[test]
+    fn request_of_another_disk_is_not_put_back() -> Result {
+        let faux = faux(c"rust_disk_foreign")?;
+        let bench = Bench::new(&faux)?;
+        let other = Bench::new(&faux)?;
+
+        let (write, rq) = other.state.hold(other.part())?;
+        bench.script(&[])?;
+        bench.state.log.lock().foreign = Some(rq);
+        assert_eq!(Read::together(&reads(&bench)?), 0);
+        assert_eq!(bench.state.log.lock().requests.len(), 3);
+        assert!(!write.is_done());
+
+        let rq = bench.state.take_held().ok_or(ENOENT)?;
+        assert!(Request::end(rq, Err(ENOSPC)).is_ok());
+        assert_eq!(write.wait(), Err(ENOSPC));
         Ok(())
     }
 
@@ -702,39 +1028,280 @@ mod suite {
         Ok(())
     }
 
-    #[test]
-    fn note_stays_with_the_request() -> Result {
-        let faux = faux(c"rust_disk_note")?;
-        let bench = Bench::new(&faux)?;
+    /// Ways to complete a request twice, through two references.
+    const COMPLETIONS: [fn(Rq, Rq); 6] = [
+        |first, second| {
+            Request::complete(first);
+            Request::complete(second);
+        },
+        |first, second| {
+            let mut batch = Batch::new();
+            batch.complete(first, true);
+            batch.complete(second, true);
+        },
+        |first, second| {
+            let mut batch = Batch::new();
+            batch.complete(first, false);
+            batch.complete(second, false);
+        },
+        |first, second| {
+            let mut batches = [Batch::new(), Batch::new()];
+            batches[0].complete(first, true);
+            batches[1].complete(second, false);
+        },
+        |first, second| {
+            let mut batch = Batch::new();
+            Request::complete(first);
+            batch.complete(second, true);
+        },
+        |first, second| {
+            let mut batch = Batch::new();
+            batch.complete(first, false);
+            Request::complete(second);
+        },
+    ];
 
-        bench.script(&[Step::Hold])?;
-        let write = Background::write(bench.part())?;
-        bench.state.wait_until(|log| log.held.len() == 1);
-        let rq = bench.state.take_held().ok_or(ENOENT)?;
-        rq.set_note(0x4711);
-        assert_eq!(rq.clone().note(), 0x4711);
-        assert!(Request::end(rq, Ok(())).is_ok());
-        write.wait()
+    #[test]
+    fn request_is_completed_once() -> Result {
+        let faux = faux(c"rust_disk_completed")?;
+        let bench = Bench::new(&faux)?;
+        let completions = &bench.state.completions;
+
+        for (again, complete) in COMPLETIONS.into_iter().enumerate() {
+            let (write, rq) = bench.state.hold(bench.part())?;
+            completions.store(0, Relaxed);
+            // `complete()` completes the request once more.
+            bench.state.complete_again.store(again as u32 & 1, Relaxed);
+
+            complete(rq.clone(), rq.clone());
+            wait_until(|| completions.load(Relaxed) != 0);
+            fsleep(Delta::from_millis(50));
+            assert_eq!(completions.load(Relaxed), 1);
+            assert!(!write.is_done());
+
+            // The last reference still ends it.
+            retry(rq, |rq| Request::end(rq, Err(ENOSPC)));
+            assert_eq!(write.wait(), Err(ENOSPC));
+        }
+        Ok(())
     }
 
     #[test]
-    fn error_does_not_end_a_held_request() -> Result {
-        let faux = faux(c"rust_disk_kept")?;
+    fn last_reference_completes_once() -> Result {
+        let faux = faux(c"rust_disk_completed_last")?;
+        let bench = Bench::new(&faux)?;
+        let completions = &bench.state.completions;
+
+        for batched in [false, true] {
+            let (write, rq) = bench.state.hold(bench.part())?;
+            let raw = raw(&rq);
+            let refcount = || {
+                // SAFETY: The request has not ended.
+                let rq = unsafe { &*raw.cast::<Request<Scripted>>() };
+                rq.wrapper_ref().refcount()
+            };
+            completions.store(0, Relaxed);
+
+            Request::complete(rq.clone());
+            wait_until(|| completions.load(Relaxed) == 1);
+            wait_until(|| refcount().as_atomic().load(Relaxed) == 2);
+            if batched {
+                Batch::new().complete(rq, true);
+            } else {
+                Request::complete(rq);
+            }
+            fsleep(Delta::from_millis(50));
+            assert_eq!(completions.load(Relaxed), 1);
+            assert!(!write.is_done());
+
+            // The reference was dropped, and the request belongs to the driver.
+            assert_eq!(refcount().as_atomic().load(Relaxed), 1);
+            refcount().inc();
+            // SAFETY: The request is valid, and the reference was just counted.
+            let rq = unsafe { Request::<Scripted>::aref_from_raw(raw) };
+            assert!(Request::end(rq, Err(ENOSPC)).is_ok());
+            assert_eq!(write.wait(), Err(ENOSPC));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn completed_request_is_requeued() -> Result {
+        let faux = faux(c"rust_disk_completed_requeue")?;
+        let bench = Bench::new(&faux)?;
+        let state = &bench.state;
+
+        let (write, rq) = state.hold(bench.part())?;
+        Request::complete(rq.clone());
+        wait_until(|| state.completions.load(Relaxed) == 1);
+
+        // It is completed again after the next start.
+        state.script(&[Step::Complete(Err(ENOSPC))])?;
+        retry(rq, Request::requeue);
+        assert_eq!(write.wait(), Err(ENOSPC));
+        assert_eq!(bench.only().tries, 1);
+        assert_eq!(state.completions.load(Relaxed), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn request_data_stays_with_the_request() -> Result {
+        let faux = faux(c"rust_disk_data")?;
         let bench = Bench::new(&faux)?;
 
-        bench.script(&[Step::HoldAndFail])?;
-        let write = Background::write(bench.part())?;
+        let (write, rq) = bench.state.hold(bench.part())?;
+        let data = rq.data();
+        assert_eq!(data.address, ptr::from_ref(&*data) as usize);
+        *data.word.lock() = 0x4711;
+        assert_eq!(*rq.clone().data().word.lock(), 0x4711);
+
+        bench.script(&[Step::Hold])?;
+        assert!(Request::requeue(rq).is_ok());
         bench.state.wait_until(|log| log.held.len() == 1);
+        let rq = bench.state.take_held().ok_or(ENOENT)?;
+        assert_eq!(*rq.data().word.lock(), 0x4711);
+
+        // Another request has other data.
+        let (other_write, other) = bench.state.hold(bench.part())?;
+        assert_ne!(other.data().address, rq.data().address);
+        for rq in [rq, other] {
+            assert!(Request::end(rq, Ok(())).is_ok());
+        }
+        write.wait()?;
+        other_write.wait()
+    }
+
+    #[test]
+    fn request_data_is_dropped() -> Result {
+        let faux = faux(c"rust_disk_data_drop")?;
+        let before = INITIALIZED.load(Relaxed);
+        let bench = Bench::new(&faux)?;
+        let with_disk = INITIALIZED.load(Relaxed);
+
+        assert!(with_disk >= before + DEPTH);
+        // That of flush requests belongs to the disk, all other to the tag set.
+        let Bench { disk, tags, .. } = bench;
+        drop(disk);
+        let with_tags = INITIALIZED.load(Relaxed);
+        assert!(with_tags < with_disk && with_tags >= before + DEPTH);
+        drop(tags);
+        assert_eq!(INITIALIZED.load(Relaxed), before);
+        Ok(())
+    }
+
+    #[test]
+    fn request_data_that_fails_makes_the_allocation_fail() -> Result {
+        let faux = faux(c"rust_disk_data_fail")?;
+        let before = INITIALIZED.load(Relaxed);
+        let with_tags = {
+            let bench = Bench::not_added(&faux)?;
+            let Bench { disk, tags, .. } = bench;
+            drop(disk);
+            let count = INITIALIZED.load(Relaxed);
+            drop(tags);
+            count
+        };
+
+        // Not one request of the tag set, or none of the flush requests of the disk.
+        for max in [before, with_tags] {
+            MAX_INITIALIZED.store(max, Relaxed);
+            let result = Bench::not_added(&faux).map(drop);
+            MAX_INITIALIZED.store(u32::MAX, Relaxed);
+            assert_eq!(result, Err(ENOMEM));
+            assert_eq!(INITIALIZED.load(Relaxed), before);
+        }
+
+        // With fewer requests than wanted there is a tag set of less depth.
+        MAX_INITIALIZED.store(with_tags - 1, Relaxed);
+        let tags = Arc::pin_init(TagSet::<Scripted>::with_timeout(2, DEPTH), GFP_KERNEL);
+        MAX_INITIALIZED.store(u32::MAX, Relaxed);
+        let count = INITIALIZED.load(Relaxed);
+        assert!(count > before && count < with_tags);
+        drop(tags?);
+        assert_eq!(INITIALIZED.load(Relaxed), before);
+        Ok(())
+    }
+
+    /// Checks that an error does not end a request that is in use.
+    fn check_errors(state: &State, part: Part) -> Result {
+        state.script(&[Step::HoldAndFail])?;
+        let write = Background::write(part)?;
+        state.wait_until(|log| log.held.len() == 1);
         fsleep(Delta::from_millis(50));
         assert!(!write.is_done());
-        bench.state.end_held(Err(ENOSPC));
+        state.end_held(Err(ENOSPC));
         assert_eq!(write.wait(), Err(ENOSPC));
 
         // Nor does it end a request twice.
-        bench.script(&[Step::EndAndFail])?;
-        assert_eq!(bench.part().write(), Ok(()));
-        bench.script(&[])?;
-        assert_eq!(bench.part().write(), Ok(()));
+        for step in [Step::EndAndFail, Step::CompleteAndFail] {
+            state.script(&[step])?;
+            assert_eq!(part.write(), Ok(()));
+            state.script(&[])?;
+            assert_eq!(part.write(), Ok(()));
+        }
+        // It ends a request that is not in use.
+        state.script(&[Step::Fail(ENOSPC)])?;
+        assert_eq!(part.write(), Err(ENOSPC));
+        Ok(())
+    }
+
+    #[test]
+    fn error_does_not_end_a_request_in_use() -> Result {
+        let faux = faux(c"rust_disk_kept")?;
+        let bench = Bench::new(&faux)?;
+        check_errors(&bench.state, bench.part())?;
+
+        let (state, _disk, part) = gen_disk()?;
+        check_errors(&state, part)
+    }
+
+    /// Checks that dropping a disk waits for a `queue_rq()` whose request has ended.
+    fn check_drop(state: &State, part: Part, drop_disk: impl FnOnce()) -> Result {
+        state.script(&[Step::EndAndLinger])?;
+        let read = Read::new(part, 0)?;
+        let task = read.clone();
+        workqueue::system_long().try_spawn(GFP_KERNEL, move || {
+            Read::together(&[task]);
+        })?;
+        read.done.wait_for_completion();
+        assert!(state.in_use.load(Relaxed));
+
+        drop_disk();
+        let log = state.log.lock();
+        assert!(log.dropped && !log.dropped_in_use);
+        Ok(())
+    }
+
+    #[test]
+    fn queue_data_is_valid_in_queue_rq() -> Result {
+        let faux = faux(c"rust_disk_linger")?;
+        let bench = Bench::new(&faux)?;
+        let part = bench.part();
+        check_drop(&bench.state, part, || drop(bench.disk))?;
+
+        let (state, disk, part) = gen_disk()?;
+        check_drop(&state, part, || drop(disk))
+    }
+
+    #[test]
+    fn drop_of_a_disk_waits_for_references() -> Result {
+        let (state, disk, part) = gen_disk()?;
+
+        // The error does not end the request, so its queue data stays valid.
+        state.script(&[Step::HoldAndFail])?;
+        let write = Background::write(part)?;
+        state.wait_until(|log| log.held.len() == 1);
+        let rq = state.take_held().ok_or(ENOENT)?;
+        let holder = state.clone();
+        workqueue::system_long().try_spawn(GFP_KERNEL, move || {
+            fsleep(Delta::from_millis(100));
+            assert!(!holder.log.lock().dropped);
+            assert!(ptr::eq(&*rq.queue_data().0, &*holder));
+            assert!(Request::end(rq, Ok(())).is_ok());
+        })?;
+        drop(disk);
+        assert!(state.log.lock().dropped);
+        assert_eq!(write.wait(), Ok(()));
         Ok(())
     }
 
@@ -908,6 +1475,29 @@ mod suite {
 
         assert_eq!(bench.disk.add(), Err(EBUSY));
         assert_eq!(bench.part().write(), Ok(()));
+        Ok(())
+    }
+
+    #[test]
+    fn vectors_must_exist() -> Result {
+        let faux = faux(c"rust_disk_vectors")?;
+        let faux: &faux::Device<Bound> = faux.as_ref();
+
+        for (first, queues, result) in [
+            (0, 2, Ok(())),
+            (1, 1, Ok(())),
+            (1, 2, Err(EINVAL)),
+            (2, 1, Err(EINVAL)),
+            (u32::MAX, 2, Err(EINVAL)),
+        ] {
+            let vectors = QueueVectors {
+                dev: faux.as_ref(),
+                first,
+                count: 2,
+            };
+            let tags = TagSet::<Scripted>::alloc(queues, DEPTH, Some(vectors));
+            assert_eq!(Arc::pin_init(tags, GFP_KERNEL).map(drop), result);
+        }
         Ok(())
     }
 

@@ -9,16 +9,10 @@ use super::{
 };
 use crate::{
     bindings,
-    block::mq::{
-        tag_set::QueueVectors,
-        Request, //
-    },
-    sync::atomic::Relaxed,
+    block::mq::tag_set::QueueVectors,
     types::ForeignOwnable, //
 };
 use core::marker::PhantomData;
-
-const OK: bindings::blk_status_t = bindings::BLK_STS_OK as bindings::blk_status_t;
 
 /// What a driver has done about a request that timed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,76 +38,10 @@ pub trait TimeoutOperations: Operations {
     fn timeout(queue_data: ForeignBorrowed<'_, Self::QueueData>, queue: u32, tag: u32) -> Timeout;
 }
 
-/// Same as [`OperationsVTable`], for drivers that handle timeouts. Requests may be dispatched in
-/// lists.
+/// Same as [`OperationsVTable`], for drivers that handle timeouts.
 pub(crate) struct TimeoutVTable<T: TimeoutOperations>(PhantomData<T>);
 
 impl<T: TimeoutOperations> TimeoutVTable<T> {
-    /// An error of the driver ends a request only if nothing refers to it. If the driver keeps a
-    /// reference, or has ended the request, the error is ignored.
-    ///
-    /// # Safety
-    ///
-    /// Same as for `OperationsVTable::queue_rq_callback()`.
-    // It contains the inlined submission path of the driver, so one copy serves both callbacks.
-    #[inline(never)]
-    unsafe extern "C" fn queue_rq_callback(
-        hctx: *mut bindings::blk_mq_hw_ctx,
-        bd: *const bindings::blk_mq_queue_data,
-    ) -> bindings::blk_status_t {
-        // SAFETY: `bd` and its request are valid. The memory of a request stays allocated for as
-        // long as its hardware queue, which is in use.
-        let request = unsafe { &*(*bd).rq.cast::<Request<T>>() };
-
-        // SAFETY: The safety requirements are those of this function.
-        let status = unsafe { OperationsVTable::<T>::queue_rq_callback(hctx, bd) };
-        if status == OK {
-            return OK;
-        }
-
-        let refcount = request.wrapper_ref().refcount().as_atomic();
-        match refcount.cmpxchg(1, 0, Relaxed) {
-            Ok(_) => status,
-            Err(_) => OK,
-        }
-    }
-
-    /// Passes the requests to the driver one by one, and marks the last one of each hardware queue.
-    /// A request that the driver refuses is requeued. It is dispatched alone then, and the block
-    /// layer handles the error.
-    ///
-    /// # Safety
-    ///
-    /// Only blk-mq may call this, with requests that have tags, of one queue of `T`. For each of
-    /// them the safety requirements of `queue_rq_callback()` hold.
-    unsafe extern "C" fn queue_rqs_callback(rqs: *mut bindings::rq_list) {
-        // SAFETY: The list and the requests in it are valid.
-        let pop = || unsafe { bindings::rq_list_pop(rqs) };
-        let mut next = pop();
-
-        while !next.is_null() {
-            let rq = next;
-            next = pop();
-
-            // SAFETY: The request is valid, and has a hardware queue as it has a tag.
-            let hctx = unsafe { (*rq).mq_hctx };
-            // SAFETY: See above.
-            let last = next.is_null() || unsafe { (*next).mq_hctx } != hctx;
-            let bd = bindings::blk_mq_queue_data { rq, last };
-
-            // SAFETY: The request and its hardware queue fulfil the safety requirements.
-            if unsafe { Self::queue_rq_callback(hctx, &bd) } == OK {
-                continue;
-            }
-            // SAFETY: The driver has refused the request, and nothing refers to it.
-            unsafe { bindings::blk_mq_requeue_request(rq, true) };
-            if last {
-                // SAFETY: The hardware queue is valid and belongs to a queue of `T`.
-                unsafe { OperationsVTable::<T>::commit_rqs_callback(hctx) };
-            }
-        }
-    }
-
     /// # Safety
     ///
     /// Only blk-mq may call this, for a request of a queue of `T` that is not reused until this
@@ -164,8 +92,6 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
     }
 
     const VTABLE: bindings::blk_mq_ops = bindings::blk_mq_ops {
-        queue_rq: Some(Self::queue_rq_callback),
-        queue_rqs: Some(Self::queue_rqs_callback),
         timeout: Some(Self::timeout_callback),
         map_queues: Some(Self::map_queues_callback),
         ..OperationsVTable::<T>::VTABLE

@@ -21,8 +21,8 @@ use core::marker::PhantomData;
 ///
 /// # Invariants
 ///
-/// - The requests in `ended` belong to the block layer: no [`ARef`] refers to them.
-/// - Each request in `rest` has one [`ARef`], which the list owns.
+/// The completion of each request in both lists was taken when no other [`ARef`] referred to it. It
+/// is in no other list.
 ///
 /// # Examples
 ///
@@ -70,62 +70,43 @@ impl<T: Operations> Batch<T> {
     ///
     /// If `success`, the request is ended as successful, together with others if possible;
     /// [`Operations::complete`] is not called then. A request with another [`ARef`] is completed at
-    /// once.
+    /// once. If the request was completed before, this only drops the reference.
     #[inline]
     pub fn complete(&mut self, rq: ARef<Request<T>>, success: bool) {
-        let raw = ARef::into_raw(rq).cast::<bindings::request>().as_ptr();
+        let Some(raw) = Request::take_completion(rq) else {
+            return;
+        };
 
-        // SAFETY: The request is valid, and by the type invariant of `ARef` it belongs to the
-        // driver.
+        // SAFETY: The completion of the request was taken, so it belongs to the driver and has not
+        // ended.
         if unsafe { bindings::blk_mq_complete_request_remote(raw) } {
-            // `Operations::complete()` gets the reference.
+            // `Operations::complete()` gets the request.
             return;
         }
-        if success && self.end(raw) {
+        if Self::is_shared(raw) {
+            // SAFETY: The completion was taken, and the block layer did not get it.
+            T::complete(unsafe { Request::completed_from_raw(raw) });
             return;
         }
-        if Self::references(raw) > 2 {
-            // With another reference the request could be put into a second list, so it is not put
-            // into one.
-            // SAFETY: `raw` is from `ARef::into_raw()`.
-            T::complete(unsafe { Request::aref_from_raw(raw) });
-            return;
+        if success {
+            // SAFETY: The request is valid, in no list, and no `ARef` refers to it. `drop()` ends
+            // the batch, so it needs no callback for that.
+            if unsafe { bindings::blk_mq_add_to_batch(raw, &raw mut self.ended, false, None) } {
+                return;
+            }
         }
-        // INVARIANT: The list owns the reference from `ARef::into_raw()`.
-        // SAFETY: The request is valid. There is no other reference through which it could have
-        // been put into a list.
+        // SAFETY: See above. The block layer has not added it to the other list.
         unsafe { bindings::rq_list_add_tail(&raw mut self.rest, raw) };
     }
 
-    /// Returns the reference count of a request that is being completed. The block layer has one.
+    /// Returns whether there was another reference when the completion was taken. Through it the
+    /// request could be put into a second list, so it is not put into one.
     #[inline]
-    fn references(raw: *mut bindings::request) -> i32 {
-        // SAFETY: The caller owns a reference.
-        let request = unsafe { &*raw.cast::<Request<T>>() };
+    fn is_shared(raw: *mut bindings::request) -> bool {
+        // SAFETY: The caller has taken the completion of the request, which has not ended.
+        let wrapper = unsafe { Request::<T>::wrapper_ptr(raw.cast()).as_ref() };
 
-        request.wrapper_ref().refcount().as_atomic().load(Relaxed)
-    }
-
-    /// Ends a request that is being completed if `raw` is the only reference.
-    #[inline]
-    fn end(&mut self, raw: *mut bindings::request) -> bool {
-        // SAFETY: The caller owns a reference, which is given to the block layer only below.
-        let refcount = unsafe { &*raw.cast::<Request<T>>() }
-            .wrapper_ref()
-            .refcount();
-
-        if refcount.as_atomic().cmpxchg(2, 0, Relaxed).is_err() {
-            return false;
-        }
-        // INVARIANT: The reference count is 0, so no `ARef` refers to the request.
-        // SAFETY: The request is valid, in no list, and belongs to the block layer. `drop()` ends
-        // the batch, so it needs no callback for that.
-        if unsafe { bindings::blk_mq_add_to_batch(raw, &raw mut self.ended, false, None) } {
-            return true;
-        }
-        // The block layer does not batch it, so the reference remains.
-        refcount.set(2);
-        false
+        wrapper.refcount().as_atomic().load(Relaxed) != 0
     }
 }
 
@@ -133,18 +114,18 @@ impl<T: Operations> Drop for Batch<T> {
     #[inline]
     fn drop(&mut self) {
         if !self.ended.req_list.head.is_null() {
-            // SAFETY: By the type invariant the requests belong to the block layer.
+            // SAFETY: By the type invariant no `ARef` refers to the requests.
             unsafe { bindings::blk_mq_end_request_batch(&raw mut self.ended) };
         }
         loop {
-            // SAFETY: The requests of the list are valid.
+            // SAFETY: By the type invariant the requests in the list are valid.
             let raw = unsafe { bindings::rq_list_pop(&raw mut self.rest) };
             if raw.is_null() {
                 break;
             }
-            // SAFETY: By the type invariant the list owned a reference to the request, which was
-            // removed from the list.
-            T::complete(unsafe { Request::aref_from_raw(raw) });
+            // SAFETY: By the type invariant the completion was taken. The request was removed from
+            // the list.
+            T::complete(unsafe { Request::completed_from_raw(raw) });
         }
     }
 }

@@ -2,14 +2,22 @@
 
 //! Operation, data and completion of a request.
 
-use super::Request;
+use super::{
+    Request,
+    RequestDataWrapper, //
+};
 use crate::{
     bindings,
     block::mq::Operations,
-    error::Result,
+    prelude::*,
     sync::{
         aref::ARef,
-        atomic::Relaxed, //
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed, //
+        },
+        Refcount, //
     },
     types::ForeignOwnable, //
 };
@@ -118,15 +126,138 @@ impl<T: Operations> Request<T> {
     }
 
     /// Returns the data of the request queue, same as in [`Operations::queue_rq`].
+    ///
+    /// It is valid for as long as there is an [`ARef`]: dropping the disk waits for it.
     #[inline]
     pub fn queue_data(&self) -> <T::QueueData as ForeignOwnable>::Borrowed<'_> {
         // SAFETY: See `flags()`. Each request has a request queue.
         let data = unsafe { (*(*self.0.get()).q).queuedata };
 
         // SAFETY: Each disk of `T` stores the result of `into_foreign()` there. It converts it back
-        // after the disk was deleted. That waits until the driver has ended all requests, and so
-        // not before the borrow of `self` ends.
+        // after `del_gendisk()`, which waits until all requests have ended. This one does not end
+        // while `self` is borrowed: a reference outside of this module comes from an `ARef`, and a
+        // request with an `ARef` is never given to the block layer. `end()`, `end_ok()`,
+        // `requeue()` and `RequestList::put_back()` fail if another `ARef` exists, a `Batch`
+        // ends only what has none, and an error of `queue_rq()` is ignored if one exists.
         unsafe { T::QueueData::borrow(data) }
+    }
+
+    /// Returns the data of the driver in the request.
+    ///
+    /// [`Operations::new_request_data`] has initialized it when the request was allocated. It is
+    /// still what the driver made of it in an earlier use of the same `struct request`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     block::mq::{Operations, Request},
+    ///     sync::{aref::ARef, atomic::{Atomic, Relaxed}}, //
+    /// };
+    ///
+    /// /// The status that the device has reported.
+    /// struct Status(Atomic<u32>);
+    ///
+    /// struct Drive;
+    ///
+    /// impl Drive {
+    ///     /// Called by the interrupt handler.
+    ///     fn report(rq: ARef<Request<Self>>, status: u32) {
+    ///         rq.data().0.store(status, Relaxed);
+    ///         Request::complete(rq);
+    ///     }
+    /// }
+    ///
+    /// #[vtable]
+    /// impl Operations for Drive {
+    ///     type QueueData = ();
+    ///     type RequestData = Status;
+    ///
+    ///     fn new_request_data() -> impl PinInit<Status, Error> {
+    ///         Ok(Status(Atomic::new(0)))
+    ///     }
+    ///
+    ///     fn queue_rq(_queue_data: (), rq: ARef<Request<Self>>, _is_last: bool) -> Result {
+    ///         Self::report(rq, 0);
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn commit_rqs(_queue_data: ()) {}
+    ///
+    ///     fn complete(rq: ARef<Request<Self>>) {
+    ///         let result = if rq.data().0.load(Relaxed) == 0 { Ok(()) } else { Err(EIO) };
+    ///         let _ = Request::end(rq, result);
+    ///     }
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    pub fn data(&self) -> Pin<&T::RequestData> {
+        // SAFETY: `init_request_callback()` has initialized the data in place. It is not moved
+        // before `exit_request_callback()` drops it in place.
+        unsafe { Pin::new_unchecked(&self.wrapper_ref().data) }
+    }
+
+    /// Gives a request that the block layer dispatches to the driver, and starts it.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be a valid request with initialized private data that belongs to the block layer.
+    /// It must belong to the driver from now on, and must not be started.
+    #[inline]
+    pub(super) unsafe fn dispatch(raw: *mut bindings::request) -> ARef<Self> {
+        // SAFETY: The caller guarantees that the request and its private data are valid.
+        let wrapper = unsafe { Self::wrapper_ptr(raw.cast()).as_ref() };
+
+        // One for the returned reference, one for being in flight.
+        wrapper.refcount.set(2);
+        // SAFETY: The request is valid, and the count includes this reference.
+        let rq = unsafe { Self::aref_from_raw(raw) };
+        // SAFETY: This is the only reference.
+        unsafe { Self::start_unchecked(&rq) };
+        rq
+    }
+
+    /// Takes the completion of a request, which succeeds once after each start. If it was taken
+    /// before, this drops `this`.
+    ///
+    /// If `this` is the only reference, the count of the result is 0, so that nothing refers to the
+    /// request. Else the result owns the reference.
+    #[inline]
+    pub(super) fn take_completion(this: ARef<Self>) -> Option<*mut bindings::request> {
+        let wrapper = this.wrapper_ref();
+
+        // Without another reference nobody else can take it, and no atomic exchange is needed.
+        // `Acquire` is for the flag, which the last user of another reference may have set.
+        if wrapper.refcount.as_atomic().cmpxchg(2, 0, Acquire).is_ok() {
+            if wrapper.completed.load(Relaxed) {
+                wrapper.refcount.set(2);
+                return None;
+            }
+        } else if wrapper.completed.xchg(true, Relaxed) {
+            return None;
+        }
+        Some(ARef::into_raw(this).cast().as_ptr())
+    }
+
+    /// Returns the reference to a request whose completion was taken.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be a result of [`take_completion()`](Self::take_completion) from which nothing
+    /// else makes a reference.
+    #[inline]
+    pub(crate) unsafe fn completed_from_raw(raw: *mut bindings::request) -> ARef<Self> {
+        // SAFETY: A request whose completion was taken has not ended, so it is valid.
+        let wrapper = unsafe { Self::wrapper_ptr(raw.cast()).as_ref() };
+
+        if wrapper.refcount.as_atomic().load(Relaxed) == 0 {
+            wrapper.completed.store(true, Relaxed);
+            wrapper.refcount.set(2);
+        }
+        // SAFETY: The request is valid. The count includes a reference: it was just set, or `raw`
+        // owns one.
+        unsafe { Self::aref_from_raw(raw) }
     }
 
     /// Ends the request with success or an error.
@@ -150,19 +281,6 @@ impl<T: Operations> Request<T> {
         Ok(())
     }
 
-    /// Stores a word for the driver in the request, see [`note()`](Self::note).
-    #[inline]
-    pub fn set_note(&self, note: u32) {
-        self.wrapper_ref().note.store(note, Relaxed);
-    }
-
-    /// Returns the word that [`set_note()`](Self::set_note) stored last, for example the status
-    /// that the device has reported. Without a `set_note()` it is any number.
-    #[inline]
-    pub fn note(&self) -> u32 {
-        self.wrapper_ref().note.load(Relaxed)
-    }
-
     /// Returns how often the request was [requeued](Self::requeue).
     #[inline]
     pub fn tries(&self) -> u32 {
@@ -182,15 +300,39 @@ impl<T: Operations> Request<T> {
     ///
     /// If there is another [`ARef`] to the request, it is not requeued, and `this` is returned.
     pub fn requeue(this: ARef<Self>) -> Result<(), ARef<Self>> {
-        let tries = this.tries().saturating_add(1);
-        this.wrapper_ref().tries.store(tries, Relaxed);
-
         let rq = Self::try_set_end(this)?;
-        // SAFETY: See `end()`. Only this function accesses the flags until the request is requeued.
+        // SAFETY: By the type invariant this is a valid `struct request` with private data. Only
+        // this function accesses it until it is requeued.
+        let this = unsafe { &*rq.cast::<Self>() };
+
+        this.wrapper_ref()
+            .tries
+            .store(this.tries().saturating_add(1), Relaxed);
+        // SAFETY: See above.
         unsafe {
             (*rq).rq_flags |= COUNTED;
             bindings::blk_mq_requeue_request(rq, true);
         }
         Ok(())
+    }
+}
+
+impl<T: Operations> RequestDataWrapper<T> {
+    /// Initializes the private data of a request that belongs to the block layer.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        const {
+            // The private data follows the `struct request`.
+            assert!(
+                align_of::<Self>() <= align_of::<bindings::request>(),
+                "alignment of `Operations::RequestData` is too large"
+            );
+        }
+
+        try_pin_init!(Self {
+            refcount: Refcount::new(0),
+            tries: Atomic::new(0),
+            completed: Atomic::new(false),
+            data <- T::new_request_data(),
+        })
     }
 }

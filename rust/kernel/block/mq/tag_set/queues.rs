@@ -31,13 +31,25 @@ use crate::pci::IrqVectorRegistration;
 pub(crate) struct QueueVectors<'a> {
     pub(crate) dev: &'a Device<Bound>,
     pub(crate) first: u32,
+    /// Number of vectors of the device.
+    pub(crate) count: usize,
 }
 
-// SAFETY: A tag set may be freed by another thread than the one that allocated it, and contains no
-// `T`.
+impl QueueVectors<'_> {
+    /// Returns whether each of `queues` queues has a vector.
+    fn suffice_for(&self, queues: u32) -> bool {
+        self.first
+            .checked_add(queues)
+            .is_some_and(|end| end as usize <= self.count)
+    }
+}
+
+// SAFETY: A tag set may be freed by another thread than the one that allocated it. Of `T` it
+// contains only request data, which is `Send`.
 unsafe impl<T: Operations> Send for TagSet<T> {}
 
-// SAFETY: The block layer synchronises everything that a shared reference can do.
+// SAFETY: The block layer synchronises everything that a shared reference can do. Request data is
+// `Sync`.
 unsafe impl<T: Operations> Sync for TagSet<T> {}
 
 impl<T: TimeoutOperations> TagSet<T> {
@@ -48,7 +60,8 @@ impl<T: TimeoutOperations> TagSet<T> {
     /// # Errors
     ///
     /// - [`EINVAL`] if the number of queues or tags is 0.
-    /// - [`ENOMEM`] if there is no memory for the requests.
+    /// - [`ENOMEM`] if there is no memory for the requests, or [`Operations::new_request_data`]
+    ///   fails.
     pub fn with_timeout(nr_hw_queues: u32, num_tags: u32) -> impl PinInit<Self, Error> {
         Self::alloc(nr_hw_queues, num_tags, None)
     }
@@ -56,12 +69,31 @@ impl<T: TimeoutOperations> TagSet<T> {
     /// Same as [`TagSet::with_timeout`], with queue `i` mapped to the CPUs of the interrupt vector
     /// `first_vector + i`.
     ///
-    /// If one of the vectors has no affinity or does not exist, the queues are spread over all
-    /// CPUs.
+    /// If one of the vectors has no affinity, the queues are spread over all CPUs.
     ///
     /// # Errors
     ///
-    /// Same as [`TagSet::with_timeout`].
+    /// Same as [`TagSet::with_timeout`], and [`EINVAL`] if one of the vectors does not exist.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     block::mq::{TagSet, TimeoutOperations},
+    ///     pci,
+    ///     sync::Arc, //
+    /// };
+    ///
+    /// /// Creates a queue for each vector but the first, which is for the device.
+    /// fn tags<T: TimeoutOperations>(
+    ///     vectors: &pci::IrqVectorRegistration<'_>,
+    /// ) -> Result<Arc<TagSet<T>>> {
+    ///     let queues = u32::try_from(vectors.len() - 1)?;
+    ///
+    ///     Arc::pin_init(TagSet::for_vectors(vectors, 1, queues, 64), GFP_KERNEL)
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     #[cfg(CONFIG_PCI)]
     pub fn for_vectors<'a>(
         vectors: &IrqVectorRegistration<'a>,
@@ -72,25 +104,31 @@ impl<T: TimeoutOperations> TagSet<T> {
         let vectors = QueueVectors {
             dev: vectors.device().as_ref(),
             first: first_vector,
+            count: vectors.len(),
         };
 
         Self::alloc(nr_hw_queues, num_tags, Some(vectors))
     }
 
-    fn alloc<'a>(
+    pub(crate) fn alloc<'a>(
         nr_hw_queues: u32,
         queue_depth: u32,
         vectors: Option<QueueVectors<'a>>,
     ) -> impl PinInit<Self, Error> + use<'a, T> {
         try_pin_init!(Self {
             inner <- Opaque::try_ffi_init(move |slot: *mut bindings::blk_mq_tag_set| {
+                // The block layer would warn about a vector that does not exist.
+                if vectors.as_ref().is_some_and(|vectors| !vectors.suffice_for(nr_hw_queues)) {
+                    return Err(EINVAL);
+                }
+
                 let driver_data = vectors.as_ref().map_or(ptr::null(), ptr::from_ref);
                 let set = bindings::blk_mq_tag_set {
                     ops: TimeoutVTable::<T>::build(),
                     nr_hw_queues,
                     queue_depth,
                     numa_node: bindings::NUMA_NO_NODE,
-                    cmd_size: size_of::<RequestDataWrapper>().try_into()?,
+                    cmd_size: size_of::<RequestDataWrapper<T>>().try_into()?,
                     nr_maps: 1,
                     driver_data: driver_data.cast_mut().cast(),
                     ..pin_init::zeroed()
