@@ -137,14 +137,16 @@ ANY_MACHINE = "all"
 NO_WRONG_CALL = {
     "H31": ("the CPU accesses memory that the device owns",
             "not shown: the outcome depends on timing",
-            "not shown: as with the raw API"),
+            "does not compile in Rust without an unsafe promise; in C as with the "
+            "raw API"),
     "H32": ("memory freed while the device accesses it",
             "not shown: the outcome depends on timing",
+            "in Rust memory and map are leaked together, and that is reported; in C "
             "reported at unbind with CONFIG_DMA_PHYS_DEBUG"),
     "H37": ("driver data freed after the end of DMA ownership",
             "not shown: as H11 if the domain has changed",
-            "reported at unbind with CONFIG_DMA_PHYS_DEBUG; the late unmap "
-            "works"),
+            "in Rust it is dropped before; in C reported at unbind with "
+            "CONFIG_DMA_PHYS_DEBUG, and the late unmap works"),
 }
 
 

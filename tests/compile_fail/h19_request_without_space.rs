@@ -11,5 +11,5 @@ use kernel::{
 
 pub fn map<T: Operations<RequestData = u32>>(dev: &Device<Bound>, rq: ARef<Request<T>>) {
     drop(RequestMapping::map(dev, rq, |_| Ok(())));
-    //~^ ERROR E0277 the trait bound `u32:
+    //~^ ERROR E0277 `u32` has no space for the mapping of a request
 }

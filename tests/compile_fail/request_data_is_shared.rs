@@ -38,7 +38,7 @@ impl Operations for Drive {
     fn complete(_rq: ARef<Request<Self>>) {}
 }
 
-struct LocalModule;
+pub struct LocalModule;
 
 impl ModuleMetadata for LocalModule {
     const NAME: &'static CStr = c"program";

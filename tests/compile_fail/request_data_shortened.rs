@@ -52,7 +52,7 @@ pub fn store(rq: &Request<Drive<'static>>, number: u32) {
     //~^ ERROR E0597 `number` does not live long enough
 }
 
-struct LocalModule;
+pub struct LocalModule;
 
 impl ModuleMetadata for LocalModule {
     const NAME: &'static CStr = c"program";

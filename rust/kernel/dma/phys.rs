@@ -107,6 +107,13 @@ mod tests_peer;
 mod tests_request;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests_sg;
+#[cfg(all(
+    CONFIG_DMA_PHYS_KUNIT_TEST,
+    CONFIG_PCI,
+    CONFIG_IOMMU_API,
+    not(CONFIG_HIGHMEM)
+))]
+mod tests_unbind;
 
 pub use self::{
     cpu_phys::CpuPhys,

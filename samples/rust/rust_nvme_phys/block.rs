@@ -87,74 +87,63 @@ impl<'bound> Namespace<'bound> {
         )
     }
 
-    /// Creates a command for the blocks of a request.
-    fn block_command(&self, rq: &Request<Self>, opcode: u8) -> Command {
+    /// Writes a command for the blocks of a request.
+    #[inline]
+    fn block_command(&self, rq: &Request<Self>, opcode: u8, command: &mut Command) {
         let (first, count) = self.blocks(rq);
         let fua = if rq.fua() { nvm::FUA } else { 0 };
 
-        Command {
-            opcode,
-            nsid: self.id,
-            // The count is 0's based. It has 16 bits, which limit the transfer.
-            dwords: [
-                low(first),
-                high(first),
-                count.wrapping_sub(1) & 0xffff | fua,
-                0,
-                0,
-                0,
-            ],
-            ..Command::default()
-        }
+        command.opcode = opcode;
+        command.dwords[0] = low(first);
+        command.dwords[1] = high(first);
+        // The count is 0's based. It has 16 bits, which limit the transfer.
+        command.dwords[2] = count.wrapping_sub(1) & 0xffff | fua;
     }
 
-    fn flush(&self) -> Command {
-        Command {
-            opcode: nvm::FLUSH,
-            nsid: self.id,
-            ..Command::default()
-        }
-    }
-
-    fn write_zeroes(&self, rq: &Request<Self>) -> Command {
-        let mut command = self.block_command(rq, nvm::WRITE_ZEROES);
-
+    fn write_zeroes(&self, rq: &Request<Self>, command: &mut Command) {
+        self.block_command(rq, nvm::WRITE_ZEROES, command);
         if self.deallocate && !rq.no_unmap() {
             command.dwords[2] |= nvm::DEALLOCATE;
         }
-        command
     }
 
-    fn discard(&self, rq: &Request<Self>, list: List<'_>) -> Result<Command> {
+    fn discard(&self, rq: &Request<Self>, list: List<'_>, command: &mut Command) -> Result {
         let (first, count) = self.blocks(rq);
 
         // One range: attributes, length, start.
         list.set(0, u64::from(count) << 32)?;
         list.set(1, first)?;
-        Ok(Command {
-            opcode: nvm::DATASET_MANAGEMENT,
-            nsid: self.id,
-            data: Data::prps(list.address(), 0),
-            // The number of ranges is 0's based.
-            dwords: [0, nvm::ATTRIBUTE_DEALLOCATE, 0, 0, 0, 0],
-        })
+        command.opcode = nvm::DATASET_MANAGEMENT;
+        command.data = Data::prps(list.address(), 0);
+        // The number of ranges, in dword 10, is 0's based.
+        command.dwords[1] = nvm::ATTRIBUTE_DEALLOCATE;
+        Ok(())
     }
 
-    /// Returns the command for `rq`, and whether it transfers data.
+    /// Writes the command for `rq`, which is zeroed. Returns whether it transfers data.
     #[inline]
     pub(crate) fn command(
         &self,
         queue: &Queue<'bound>,
         rq: &Request<Self>,
-    ) -> Result<(Command, bool)> {
-        Ok(match rq.op() {
-            mq::Op::Read => (self.block_command(rq, nvm::READ), true),
-            mq::Op::Write => (self.block_command(rq, nvm::WRITE), true),
-            mq::Op::Flush => (self.flush(), false),
-            mq::Op::Discard => (self.discard(rq, queue.list(rq.tag())?)?, false),
-            mq::Op::WriteZeroes => (self.write_zeroes(rq), false),
+        command: &mut Command,
+    ) -> Result<bool> {
+        command.nsid = self.id;
+        match rq.op() {
+            mq::Op::Read => {
+                self.block_command(rq, nvm::READ, command);
+                return Ok(true);
+            }
+            mq::Op::Write => {
+                self.block_command(rq, nvm::WRITE, command);
+                return Ok(true);
+            }
+            mq::Op::Flush => command.opcode = nvm::FLUSH,
+            mq::Op::Discard => self.discard(rq, queue.list(rq.tag())?, command)?,
+            mq::Op::WriteZeroes => self.write_zeroes(rq, command),
             mq::Op::Other => return Err(EOPNOTSUPP),
-        })
+        }
+        Ok(false)
     }
 }
 

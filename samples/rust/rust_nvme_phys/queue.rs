@@ -264,15 +264,10 @@ impl Tag<'_> {
 }
 
 /// Number of completions that are taken with one lock.
-const CHUNK: usize = 8;
+const CHUNK: usize = 4;
 
 /// Requests that the controller has completed, with the status that it has reported.
-struct Done<'bound> {
-    requests: [Option<(InFlight<'bound>, Status)>; CHUNK],
-    count: usize,
-    /// A completion had the id of no command.
-    unknown: bool,
-}
+type Done<'bound> = [Option<(InFlight<'bound>, Status)>; CHUNK];
 
 /// A queue pair for the requests of disks.
 #[pin_data]
@@ -378,7 +373,7 @@ impl<'bound> Queue<'bound> {
         })
     }
 
-    /// Maps the data of `rq`, and returns its command.
+    /// Maps the data of `rq`, and writes its command.
     ///
     /// # Errors
     ///
@@ -388,22 +383,21 @@ impl<'bound> Queue<'bound> {
         &self,
         ns: &Namespace<'bound>,
         rq: Rq<'bound>,
-    ) -> Result<(Command, InFlight<'bound>), (Error, Rq<'bound>)> {
+        command: &mut Command,
+    ) -> Result<InFlight<'bound>, (Error, Rq<'bound>)> {
         let tag = rq.tag();
-        let (mut command, has_data) = match ns.command(self, &rq) {
-            Ok(command) => command,
-            Err(error) => return Err((error, rq)),
-        };
-        if !has_data {
-            return Ok((command, InFlight::Plain(rq)));
-        }
 
+        match ns.command(self, &rq, command) {
+            Ok(true) => {}
+            Ok(false) => return Ok(InFlight::Plain(rq)),
+            Err(error) => return Err((error, rq)),
+        }
         match RequestMapping::map(self.dev, rq, |segments| {
             data::describe(segments, || self.list(tag), self.page_size, self.sgl)
         }) {
             Ok((mapping, data)) => {
                 command.data = data;
-                Ok((command, InFlight::Mapped(mapping)))
+                Ok(InFlight::Mapped(mapping))
             }
             Err(error) => {
                 let (error, rq) = error.into_parts();
@@ -454,7 +448,10 @@ impl<'bound> Queue<'bound> {
     #[inline]
     pub(crate) fn submit(&self, ns: &Namespace<'bound>, rq: Rq<'bound>, last: bool) -> Result {
         let tag = rq.tag();
-        let (command, in_flight) = self.prepare(ns, rq).map_err(|(error, _)| error)?;
+        let mut command = Command::default();
+        let in_flight = self
+            .prepare(ns, rq, &mut command)
+            .map_err(|(error, _)| error)?;
         let mut submissions = self.submissions.lock();
 
         self.push(&mut submissions, tag, &command, in_flight)
@@ -480,9 +477,10 @@ impl<'bound> Queue<'bound> {
                 break;
             };
             let tag = rq.tag();
-            let submitted = self.prepare(ns, rq).and_then(|(command, in_flight)| {
-                self.push(&mut submissions, tag, &command, in_flight)
-            });
+            let mut command = Command::default();
+            let submitted = self
+                .prepare(ns, rq, &mut command)
+                .and_then(|in_flight| self.push(&mut submissions, tag, &command, in_flight));
             if let Err((_, rq)) = submitted {
                 // There is no other reference, so this does not fail.
                 let _ = requests.put_back(rq);
@@ -499,66 +497,68 @@ impl<'bound> Queue<'bound> {
 
     /// Handles completions without an interrupt; returns whether there were any.
     pub(crate) fn poll(&self) -> bool {
+        let mut done = [const { None }; CHUNK];
         // Requests end when the batch is dropped.
         let mut batch = Batch::new();
         let mut total = 0;
 
-        // No more than the queue has, even if the controller adds entries without end.
-        while total < self.depth as usize {
-            let done = self.take_completions();
-            total += done.count;
+        // About as many as the queue has, even if the controller adds entries without end.
+        while total <= self.depth as usize {
+            let count = self.take_completions(&mut done, total != 0);
 
             // Unmapping may take long, so it is done without the lock.
-            for (in_flight, status) in done.requests.into_iter().flatten() {
+            for (in_flight, status) in done.iter_mut().take(count).filter_map(Option::take) {
                 // SAFETY: The controller has completed the command.
                 let rq = unsafe { in_flight.unmap() };
 
                 rq.data().store(status.raw(), Relaxed);
                 batch.complete(rq, status.is_success());
             }
-            // Logged once, to keep the interrupt handler short.
-            if done.unknown && !self.warned.xchg(true, Relaxed) {
-                dev_warn!(
-                    self.dev,
-                    "queue {}: completion of unknown command\n",
-                    self.id
-                );
-            }
-            if done.count < CHUNK {
+            total += count;
+            if count < CHUNK {
                 break;
             }
         }
         total != 0
     }
 
-    /// Takes the requests of the next completions.
+    /// Takes the requests of the next completions, and returns the number of these. If there are no
+    /// more, rings the doorbell for all that were `taken` since it was rung.
     ///
     /// With the lock held: afterwards a command id may belong to another request.
-    fn take_completions(&self) -> Done<'bound> {
-        let mut done = Done {
-            requests: [const { None }; CHUNK],
-            count: 0,
-            unknown: false,
-        };
+    #[inline]
+    fn take_completions(&self, done: &mut Done<'bound>, taken: bool) -> usize {
         let mut completions = self.completions.lock();
+        let mut unknown = false;
+        let mut count = 0;
 
-        for space in &mut done.requests {
+        for space in done {
             let Ok(Some(completion)) = completions.pop() else {
                 break;
             };
             let tag = self.tag(completion.cid.into());
 
-            done.count += 1;
+            count += 1;
             match tag.and_then(|tag| tag.in_flight.take()) {
                 Some(in_flight) => *space = Some((in_flight, completion.status)),
                 // The controller does not have this command: ignore the completion.
-                None => done.unknown = true,
+                None => unknown = true,
             }
         }
-        if done.count != 0 {
+        if count < CHUNK && (taken || count != 0) {
             let _ = completions.ring();
         }
-        done
+        drop(completions);
+
+        // Logged once, to keep the interrupt handler short.
+        if unknown && !self.warned.xchg(true, Relaxed) {
+            dev_warn!(
+                self.dev,
+                "queue {}: completion of unknown command\n",
+                self.id
+            );
+        }
+        count
     }
 
     /// Cancels all requests in flight.

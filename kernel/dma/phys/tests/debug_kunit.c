@@ -821,6 +821,26 @@ static void h26_failed_probe_is_reported(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, debug_test_counter(test, "live"), 0);
 }
 
+/* Each is counted, also while this is off; the log is limited. */
+static void h32_lost_handles_are_counted(struct kunit *test)
+{
+	struct platform_device *pdev = debug_test_device(test,
+							 &debug_test_driver);
+	u64 lost = debug_test_counter(test, "lost");
+	int logged;
+
+	dma_phys_debug_enable(false);
+	for (int i = 0; i < 20; i++)
+		dma_phys_leak(&pdev->dev, 4321);
+	dma_phys_debug_enable(true);
+	KUNIT_EXPECT_EQ(test, debug_test_counter(test, "lost"), lost + 20);
+
+	logged = debug_test_logged(test, dev_name(&pdev->dev),
+				   " lost 4321 bytes that the device owns");
+	KUNIT_EXPECT_GT(test, logged, 0);
+	KUNIT_EXPECT_LT(test, logged, 20);
+}
+
 /* ---- Other reports ---- */
 
 static void map_without_driver_is_reported_once(struct kunit *test)
@@ -914,6 +934,7 @@ static struct kunit_case debug_cases[] = {
 	KUNIT_CASE(h26_failed_probe_is_reported),
 	KUNIT_CASE(h37_leak_is_unmapped_late),
 	KUNIT_CASE(h32_leaked_iova_stays_mapped),
+	KUNIT_CASE(h32_lost_handles_are_counted),
 	KUNIT_CASE(map_without_driver_is_reported_once),
 	KUNIT_CASE(h28_shared_line_is_reported),
 	KUNIT_CASE(nothing_leaked),

@@ -36,7 +36,8 @@ use core::{
         Deref,
         DerefMut,
         Range, //
-    }, //
+    },
+    slice, //
 };
 
 mod private {
@@ -490,7 +491,7 @@ impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
     ///
     /// # Safety
     ///
-    /// Until the returned value is dropped, or forgotten, the device accesses no byte of the cache
+    /// While the returned value exists, or a borrow from it, the device accesses no byte of the cache
     /// lines that contain the elements. If the device is not coherent these are whole lines, so
     /// `range` should start and end at multiples of `dma_get_cache_alignment()` bytes.
     ///
@@ -524,23 +525,22 @@ impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
     /// ```
     pub unsafe fn part<T>(&mut self, range: Range<usize>) -> Result<Part<'_, [T], D>>
     where
-        M: DerefMut<Target: Elements<Element = T>>,
+        M: Memory<Target: Elements<Element = T>>,
     {
         let mapped = &mut *self.mapped;
         let (offset, len) = elements_to_bytes::<T>(&range, mapped.raw.size())?;
         // SAFETY: By the type invariant of `Mapped` the handle is live, and its device is bound.
         to_result(unsafe { mapped.raw.sync_for_cpu(offset, len) })?;
 
-        // SAFETY: The bytes were just transferred to the CPU. By the type invariant of `Mapped` the
-        // handle maps exactly the elements of the memory, so the bytes are those of `range`.
-        Ok(unsafe {
-            Part::new(
-                &mut mapped.raw,
-                offset,
-                len,
-                &mut mapped.kind.0.elements()[range],
-            )
-        })
+        // SAFETY: By the type invariant of `Mapped` the handle maps exactly the elements of the
+        // memory, so the bytes are those of `range`. They are borrowed exclusively for as long as
+        // the memory, and the caller guarantees that the device does not access them.
+        let memory = unsafe {
+            let first = mapped.kind.0.as_mut_ptr().add(offset).cast();
+            slice::from_raw_parts_mut(first, range.len())
+        };
+        // SAFETY: The bytes were just transferred to the CPU.
+        Ok(unsafe { Part::new(&mut mapped.raw, offset, len, memory) })
     }
 }
 

@@ -10,7 +10,10 @@ use crate::{
         FromBytes, //
     }, //
 };
-use core::ops::DerefMut;
+use core::{
+    ops::DerefMut,
+    ptr, //
+};
 
 /// Memory that a [`Mapping`](super::Mapping) can own.
 ///
@@ -26,7 +29,8 @@ use core::ops::DerefMut;
 ///
 /// - [`Deref`](core::ops::Deref) and [`DerefMut`] return the same address and size each time,
 ///   before and after the move;
-/// - [`range`](Self::range) returns the range of these bytes;
+/// - [`range`](Self::range) returns the range of these bytes, and [`as_mut_ptr`](Self::as_mut_ptr)
+///   the address of the first one;
 /// - the bytes stay allocated, also after the value was forgotten;
 /// - they are read and written only through a borrow of the value.
 ///
@@ -66,6 +70,11 @@ pub unsafe trait Memory: DerefMut<Target: AsBytes + FromBytes> {
     fn range(&mut self) -> Result<CpuPhys> {
         CpuPhys::from_mut(&mut **self)
     }
+
+    /// Returns the address of the first byte.
+    ///
+    /// It must not borrow the bytes: a device may be writing them.
+    fn as_mut_ptr(&mut self) -> *mut u8;
 }
 
 // SAFETY: A `KBox` owns an allocation that keeps its address and size until the box is dropped; a
@@ -75,6 +84,12 @@ unsafe impl<T: AsBytes + FromBytes> Memory for KBox<T> {
     fn range(&mut self) -> Result<CpuPhys> {
         // SAFETY: The memory is from `kmalloc()`, or has no bytes.
         unsafe { CpuPhys::from_linear(&mut **self) }
+    }
+
+    #[inline]
+    fn as_mut_ptr(&mut self) -> *mut u8 {
+        // SAFETY: The copy is converted into its pointer and not dropped.
+        KBox::into_raw(unsafe { ptr::read(self) }).cast()
     }
 }
 
@@ -86,6 +101,11 @@ unsafe impl<T: AsBytes + FromBytes> Memory for KVec<T> {
     fn range(&mut self) -> Result<CpuPhys> {
         // SAFETY: The memory is from `kmalloc()`, or has no bytes.
         unsafe { CpuPhys::from_linear(&mut **self) }
+    }
+
+    #[inline]
+    fn as_mut_ptr(&mut self) -> *mut u8 {
+        KVec::as_mut_ptr(self).cast()
     }
 }
 
@@ -107,9 +127,6 @@ mod private {
 pub trait Elements: private::Sealed {
     /// The type of an element.
     type Element;
-
-    /// Returns the elements, which consist of all bytes of `self`.
-    fn elements(&mut self) -> &mut [Self::Element];
 }
 
 impl<T> private::Sealed for [T] {}
@@ -117,18 +134,8 @@ impl<T, const N: usize> private::Sealed for [T; N] {}
 
 impl<T> Elements for [T] {
     type Element = T;
-
-    #[inline]
-    fn elements(&mut self) -> &mut [T] {
-        self
-    }
 }
 
 impl<T, const N: usize> Elements for [T; N] {
     type Element = T;
-
-    #[inline]
-    fn elements(&mut self) -> &mut [T] {
-        self
-    }
 }

@@ -33,6 +33,7 @@ use core::{
         Deref,
         DerefMut, //
     },
+    ptr,
     slice, //
 };
 
@@ -109,11 +110,6 @@ impl PageBytes {
         // SAFETY: By the type invariant of `Page` the pointer is to a valid page.
         unsafe { bindings::lowmem_page_address(page.as_ptr()) }.cast()
     }
-
-    #[inline]
-    fn as_mut_ptr(&self) -> *mut u8 {
-        Self::bytes(&self.page)
-    }
 }
 
 impl Deref for PageBytes {
@@ -123,7 +119,7 @@ impl Deref for PageBytes {
     fn deref(&self) -> &[u8] {
         // SAFETY: By the type invariant there are `PAGE_SIZE` initialised bytes at this address,
         // which are written only through an exclusive borrow of `self`.
-        unsafe { slice::from_raw_parts(self.as_mut_ptr(), PAGE_SIZE) }
+        unsafe { slice::from_raw_parts(Self::bytes(&self.page), PAGE_SIZE) }
     }
 }
 
@@ -132,7 +128,7 @@ impl DerefMut for PageBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: By the type invariant there are `PAGE_SIZE` initialised bytes at this address,
         // which are read and written only through a borrow of `self`.
-        unsafe { slice::from_raw_parts_mut(self.as_mut_ptr(), PAGE_SIZE) }
+        unsafe { slice::from_raw_parts_mut(Self::bytes(&self.page), PAGE_SIZE) }
     }
 }
 
@@ -143,6 +139,11 @@ unsafe impl Memory for PageBytes {
     #[inline]
     fn range(&mut self) -> Result<CpuPhys> {
         Ok(CpuPhys::from_page_bytes(self.addr))
+    }
+
+    #[inline]
+    fn as_mut_ptr(&mut self) -> *mut u8 {
+        Self::bytes(&self.page)
     }
 }
 
@@ -199,13 +200,19 @@ impl<D: Direction> SgInFlight<'_, Cpu<KVec<PageBytes>>, D> {
     ///
     /// # Safety
     ///
-    /// Until the returned value is dropped, or forgotten, the device accesses no byte of the page.
+    /// While the returned value exists, or a borrow from it, the device accesses no byte of the page.
     pub unsafe fn part(&mut self, index: usize) -> Result<Part<'_, [u8], D>> {
         let offset = index.checked_mul(PAGE_SIZE).ok_or(ERANGE)?;
 
         // SAFETY: The list maps exactly the pages, in order, so these bytes are those of the page.
         // The caller guarantees the rest.
-        unsafe { self.share(offset, PAGE_SIZE, |pages| bytes_of_page(pages, index)) }
+        unsafe {
+            self.share(offset, PAGE_SIZE, |pages| {
+                let page = pages.get_mut(index).ok_or(ERANGE)?;
+
+                Ok(ptr::slice_from_raw_parts_mut(page.as_mut_ptr(), PAGE_SIZE))
+            })
+        }
     }
 }
 

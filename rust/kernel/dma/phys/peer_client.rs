@@ -139,7 +139,8 @@ impl<'bound, T: Revoke + 'bound> PeerClient<'bound, T> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the range belongs to no peer.
+    /// - [`EINVAL`] if the range belongs to no peer, or the code of `T` to another module than the
+    ///   driver of `dev`: that could be unloaded before the driver is unbound.
     /// - [`ENODEV`] if the peer was removed or is being removed.
     /// - [`EAGAIN`] if the peer is suspended; it may work later.
     /// - [`ENOMEM`] if there is no memory for the client.
@@ -184,7 +185,11 @@ impl<'bound, T: Revoke + 'bound> PeerClient<'bound, T> {
         T: 'static,
         Error: From<E>,
     {
-        // SAFETY: `T` is `'static`, so it borrows nothing that becomes invalid.
+        if !outlives_binding(dev, Node::<T>::revoke as *const () as usize) {
+            return Err(EINVAL);
+        }
+        // SAFETY: `T` is `'static`, so it borrows nothing that becomes invalid. The code of its
+        // callback stays until the driver is unbound.
         unsafe { Self::attach_with_lt(dev, range, data, flags) }
     }
 
@@ -196,8 +201,8 @@ impl<'bound, T: Revoke + 'bound> PeerClient<'bound, T> {
     ///
     /// # Safety
     ///
-    /// What `T` borrows is valid until the returned value is dropped; or, if it is forgotten, until
-    /// the driver is unbound from `dev`. The compiler cannot check this, as it may choose a shorter
+    /// What `T` borrows, and the code of its callback, is valid until the returned value is dropped;
+    /// or, if it is forgotten, until the driver is unbound from `dev`. The compiler cannot check this, as it may choose a shorter
     /// lifetime for `dev`.
     ///
     /// # Examples
@@ -243,6 +248,26 @@ impl<'bound, T: Revoke + 'bound> PeerClient<'bound, T> {
         // when the driver is unbound.
         to_result(unsafe { bindings::dma_phys_peer_attach(range.as_raw(), client) })?;
         Ok(this)
+    }
+}
+
+/// Returns whether `code` stays at least until the driver is unbound from `dev`.
+#[inline(never)]
+fn outlives_binding(dev: &Device<Bound>, code: usize) -> bool {
+    #[cfg(CONFIG_MODULES)]
+    {
+        let _guard = crate::sync::rcu::read_lock();
+        // SAFETY: RCU is locked. The result is only compared.
+        let module = unsafe { bindings::__module_text_address(code) };
+
+        // SAFETY: A device that is bound has a driver.
+        module.is_null() || module == unsafe { (*(*dev.as_raw()).driver).owner }
+    }
+
+    #[cfg(not(CONFIG_MODULES))]
+    {
+        let _ = (dev, code);
+        true
     }
 }
 

@@ -50,9 +50,18 @@ mod private {
 
     /// [`Operations::RequestData`](crate::block::mq::Operations::RequestData) in which a mapping can
     /// be stored.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` has no space for the mapping of a request",
+        note = "use `MappableData` as `Operations::RequestData`"
+    )]
     pub trait Sealed {
         /// A list, and whether it is in use.
-        fn list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>);
+        ///
+        /// # Safety
+        ///
+        /// Only `RequestMapping` calls this, and keeps the invariant of `MappableData`. Any code
+        /// can name a method of a bound.
+        unsafe fn list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>);
     }
 }
 
@@ -135,7 +144,7 @@ impl<D> Deref for MappableData<D> {
 
 impl<D> private::Sealed for MappableData<D> {
     #[inline]
-    fn list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>) {
+    unsafe fn list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>) {
         (self.list.get(), &self.mapped)
     }
 }
@@ -205,7 +214,8 @@ impl<'bound, T: MapsRequests> RequestMapping<'bound, T> {
     ///
     /// Calls `describe` with the segments while they are mapped, and returns its result. It takes
     /// all segments and writes what the device needs to find them; nothing else stores them. Most
-    /// requests have one segment or two. The device must not use the addresses before this returns.
+    /// requests have one segment or two. The addresses belong to no mapping before this returns: the
+    /// device must not get them from `describe`, which may fail.
     ///
     /// Does not sleep. It allocates only page tables behind an IOMMU, and unmap records if the route
     /// needs them.
@@ -241,7 +251,8 @@ impl<'bound, T: MapsRequests> RequestMapping<'bound, T> {
         // A `Request` is a transparent `struct request`.
         let request = ptr::from_ref(&*rq).cast::<bindings::request>().cast_mut();
         let mut iter = MaybeUninit::uninit();
-        let (list, is_mapped) = rq.data().get_ref().list();
+        // SAFETY: This is `RequestMapping`.
+        let (list, is_mapped) = unsafe { rq.data().get_ref().list() };
 
         // INVARIANT: The list was not in use, and belongs to this function.
         if is_mapped.xchg(true, Acquire) {
@@ -363,7 +374,7 @@ impl Segments<'_> {
     /// Returns the length of all segments in bytes, including those that were taken.
     #[inline]
     pub fn size(&self) -> usize {
-        // SAFETY: The list is a local variable of `RequestMapping::map()`, which this borrows.
+        // SAFETY: The list is that of the request, which `RequestMapping::map()` holds meanwhile.
         unsafe { (*self.list).size }
     }
 }
@@ -417,7 +428,11 @@ impl<T: MapsRequests> InRequest<T> {
     /// Returns the request, with its list unmapped.
     #[inline]
     fn into_request(self) -> ARef<Request<T>> {
-        self.0.data().get_ref().list().1.store(false, Release);
+        // INVARIANT: The list is not in use any longer.
+        // SAFETY: This is a part of `RequestMapping`.
+        let (_, is_mapped) = unsafe { self.0.data().get_ref().list() };
+
+        is_mapped.store(false, Release);
         self.0
     }
 }

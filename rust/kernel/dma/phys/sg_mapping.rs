@@ -3,7 +3,10 @@
 //! Many ranges mapped for one device.
 
 use super::{
-    mapped::Mapped,
+    mapped::{
+        Mapped,
+        Raw, //
+    },
     part::elements_to_bytes,
     prepared::List,
     Cpu,
@@ -36,7 +39,8 @@ use core::{
         Deref,
         DerefMut,
         Range, //
-    }, //
+    },
+    ptr, //
 };
 
 /// Many ranges, mapped for a device and owned by the CPU.
@@ -368,25 +372,26 @@ impl<'bound, M, D: Direction> SgInFlight<'bound, Cpu<M>, D> {
         }
     }
 
-    /// Gives the CPU `memory`, which is at `len` bytes from `offset`.
+    /// Gives the CPU what is at `len` bytes from `offset`.
     ///
     /// # Safety
     ///
-    /// - `memory` returns a part of the memory that the list has at these bytes.
+    /// - `memory` returns the part of the memory that the list has at these bytes.
     /// - The requirement of [`part`](Self::part).
     pub(super) unsafe fn share<'a, T: ?Sized>(
         &'a mut self,
         offset: usize,
         len: usize,
-        memory: impl FnOnce(&'a mut M) -> Result<&'a mut T>,
+        memory: impl FnOnce(&mut M) -> Result<*mut T>,
     ) -> Result<Part<'a, T, D>> {
         let mapped = &mut *self.mapped;
         let memory = memory(&mut mapped.kind.0)?;
         // SAFETY: By the type invariant of `Mapped` the list is live, and its device is bound.
-        to_result(unsafe { super::mapped::Raw::sync_for_cpu(&mut mapped.raw, offset, len) })?;
+        to_result(unsafe { Raw::sync_for_cpu(&mut mapped.raw, offset, len) })?;
 
-        // SAFETY: The bytes were just transferred to the CPU, and `memory` is at them.
-        Ok(unsafe { Part::new(&mut mapped.raw, offset, len, memory) })
+        // SAFETY: The bytes were just transferred to the CPU, and `memory` is at them. They are
+        // borrowed exclusively for as long as `self`.
+        Ok(unsafe { Part::new(&mut mapped.raw, offset, len, &mut *memory) })
     }
 }
 
@@ -402,14 +407,20 @@ impl<T, D: Direction> SgInFlight<'_, Cpu<VVec<T>>, D> {
     ///
     /// # Safety
     ///
-    /// Until the returned value is dropped, or forgotten, the device accesses no byte of the cache
+    /// While the returned value exists, or a borrow from it, the device accesses no byte of the cache
     /// lines that contain the elements.
     pub unsafe fn part(&mut self, range: Range<usize>) -> Result<Part<'_, [T], D>> {
         let (offset, len) = elements_to_bytes::<T>(&range, self.size())?;
 
         // SAFETY: The list maps exactly the elements of the vector, in order, so the bytes are
         // those of `range`. The caller guarantees the rest.
-        unsafe { self.share(offset, len, |vec| vec.get_mut(range).ok_or(ERANGE)) }
+        unsafe {
+            self.share(offset, len, |vec| {
+                let first = vec.as_mut_ptr().wrapping_add(range.start);
+
+                Ok(ptr::slice_from_raw_parts_mut(first, range.len()))
+            })
+        }
     }
 }
 

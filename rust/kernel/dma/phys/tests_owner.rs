@@ -62,7 +62,11 @@ impl DerefMut for Counted<'_> {
 }
 
 // SAFETY: The box has the bytes.
-unsafe impl Memory for Counted<'_> {}
+unsafe impl Memory for Counted<'_> {
+    fn as_mut_ptr(&mut self) -> *mut u8 {
+        Memory::as_mut_ptr(&mut self.bytes)
+    }
+}
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {

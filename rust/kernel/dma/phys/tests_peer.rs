@@ -234,9 +234,9 @@ impl Test for DroppedInside {
             value: value.clone(),
             bytes: [7; 64],
         };
+        let dev: &Device<Bound> = pdev.as_ref();
         // SAFETY: The client borrows the device, which stays bound.
-        let client =
-            unsafe { PeerClient::attach_with_lt(pdev.as_ref(), &range, data, GFP_KERNEL) }?;
+        let client = unsafe { PeerClient::attach_with_lt(dev, &range, data, GFP_KERNEL) }?;
 
         *this.lock() = Some(client);
         drop(peer);

@@ -1202,14 +1202,13 @@ mod suite {
             count
         };
 
-        // Not one request of the tag set, or none of the flush requests of the disk.
-        for max in [before, with_tags] {
-            MAX_INITIALIZED.store(max, Relaxed);
-            let result = Bench::not_added(&faux).map(drop);
-            MAX_INITIALIZED.store(u32::MAX, Relaxed);
-            assert_eq!(result, Err(ENOMEM));
-            assert_eq!(INITIALIZED.load(Relaxed), before);
-        }
+        // None of the flush requests of the disk. A tag set without any request is not tested: in
+        // 7.3 `blk_mq_alloc_tag_set()` warns then, as it does not wait for SRCU callbacks.
+        MAX_INITIALIZED.store(with_tags, Relaxed);
+        let result = Bench::not_added(&faux).map(drop);
+        MAX_INITIALIZED.store(u32::MAX, Relaxed);
+        assert_eq!(result, Err(ENOMEM));
+        assert_eq!(INITIALIZED.load(Relaxed), before);
 
         // With fewer requests than wanted there is a tag set of less depth.
         MAX_INITIALIZED.store(with_tags - 1, Relaxed);
