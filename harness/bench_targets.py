@@ -233,7 +233,7 @@ def _rust(counts):
                          counts(machine, "Rust", "typed_sg", SCATTERED) /
                          counts(machine, "C", "typed_sg", SCATTERED), MAX_MANY,
                          "{:.3f}")
-        else:
+        elif machine == "bounce":
             pair = counts(machine, "C", "dma_map_phys", SYNCED) - raw
             yield _limit("kept in Rust, against the raw pair of syncs", machine,
                          kept / pair, MAX_KEPT_BOUNCE, "{:.3f}")

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A driver on one page, for QEMU's "edu": a device that copies bytes between
- * memory and a buffer of its own.
+ * A minimal driver for QEMU's "edu": a device that copies bytes between memory
+ * and a buffer of its own.
  *
- * When it is bound it copies vmalloc() memory, a list of ranges, to kmalloc()
- * memory, one range, and logs the result. edu_submit() maps both, and the
+ * When it is bound, it copies a source to a target and logs the result. The
+ * source is from vmalloc(), and is mapped as a list of ranges. The target is
+ * from kmalloc(), and is mapped as one range. edu_submit() maps both, and the
  * interrupt of the last transfer unmaps them. edu_remove() stops the device and
  * unmaps what is in flight.
  *
- * "./run demo" starts it, and the same driver in Rust, rust_edu_phys.rs.
+ * "./run demo" starts it, and samples/rust/rust_edu_phys.rs, the same driver in
+ * Rust. The second lesson is the NVMe driver, see nvme_phys/nvme_phys.h.
  */
 #include <linux/cleanup.h>
 #include <linux/dma-mapping.h>
@@ -29,10 +31,10 @@
 #define EDU_DMA_LEN	0x90
 #define EDU_DMA_CMD	0x98
 #define EDU_CMD_RUN	BIT(0)
-#define EDU_CMD_WRITE	BIT(1)		/* the buffer to memory */
+#define EDU_CMD_WRITE	BIT(1)		/* from the buffer to memory */
 #define EDU_CMD_IRQ	BIT(2)
 
-/* The buffer, as the device addresses it. A transfer is not larger. */
+/* The device's address of its buffer, and the maximum size of a transfer. */
 #define EDU_BUF		0x40000
 #define EDU_BUF_SIZE	4096
 
@@ -49,12 +51,12 @@ struct edu {
 	u8 __iomem *regs;
 	u8 *source;
 	u8 *target;
-	struct mutex lock;		/* what is in flight, if not empty: */
+	struct mutex lock;		/* protects what is in flight: */
 	struct dma_phys_sg list;
 	struct dma_phys_segment segments[EDU_SEGMENTS];
 	int count;			/* of segments */
 	struct dma_phys_map range;
-	int step;			/* transfers so far, two a segment */
+	int step;			/* transfers so far, two per segment */
 	size_t copied;			/* bytes */
 };
 
@@ -63,7 +65,10 @@ static bool edu_is_running(struct edu *edu)
 	return readq(edu->regs + EDU_DMA_CMD) & EDU_CMD_RUN;
 }
 
-/* Start the next transfer: a segment to the buffer, or the buffer to the range. */
+/*
+ * Start the next transfer: from a segment to the buffer, or from there to the
+ * range. Return false if there is none.
+ */
 static bool edu_start_next(struct edu *edu)
 {
 	const struct dma_phys_segment *segment = &edu->segments[edu->step / 2];
@@ -82,7 +87,7 @@ static bool edu_start_next(struct edu *edu)
 	return true;
 }
 
-/* The device accesses neither: it has finished, was stopped, or never started. */
+/* The device must have finished, have been stopped, or not have been started. */
 static void edu_unmap(struct edu *edu)
 {
 	dma_phys_sg_unmap(&edu->list);
@@ -143,6 +148,8 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	struct edu *edu = devm_kzalloc(dev, sizeof(*edu), GFP_KERNEL);
 	int err;
 
+	if (!edu_dma_bits || edu_dma_bits > 64)
+		return -EINVAL;
 	if (!source || !target || !edu)
 		return -ENOMEM;
 	for (size_t i = 0; i < EDU_SIZE; i++)

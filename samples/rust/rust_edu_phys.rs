@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver on one page, for QEMU's "edu": a device that copies bytes between memory and a buffer
-//! of its own.
+//! A minimal driver for QEMU's "edu": a device that copies bytes between memory and a buffer of its
+//! own.
 //!
-//! When it is bound it copies a [`VVec`], a list of ranges, to a [`KVec`], one range, and logs the
-//! result. [`Edu::submit`] maps both, and the interrupt of the last transfer unmaps them. `unbind`
-//! stops the device and unmaps what is in flight.
+//! When it is bound, it copies a source to a target and logs the result. The source is a [`VVec`],
+//! and is mapped as a list of ranges. The target is a [`KVec`], and is mapped as one range.
+//! [`Edu::submit`] maps both, and the interrupt of the last transfer unmaps them. `unbind` stops
+//! the device and unmaps what is in flight.
 //!
-//! "./run demo" starts it, and the same driver in C, samples/dma-phys/edu_phys.c.
+//! "./run demo" starts it, and `samples/dma-phys/edu_phys.c`, the same driver in C. The second
+//! lesson is the NVMe driver, see `rust_nvme_phys.rs`.
 
 use core::ptr;
 use kernel::{
@@ -53,12 +55,13 @@ const DMA_DST: usize = 0x88;
 const DMA_LEN: usize = 0x90;
 const DMA_CMD: usize = 0x98;
 const CMD_RUN: u64 = 1 << 0;
-/// The buffer to memory.
+/// From the buffer to memory.
 const CMD_WRITE: u64 = 1 << 1;
 const CMD_IRQ: u64 = 1 << 2;
 
-/// The buffer, as the device addresses it. A transfer is not larger.
+/// The device's address of its buffer.
 const BUF: u64 = 0x40000;
+/// The maximum size of a transfer.
 const BUF_SIZE: u32 = 4096;
 
 const SIZE: usize = 4 * PAGE_SIZE;
@@ -75,14 +78,15 @@ fn is_running(regs: &Regs<'_>) -> bool {
 struct Transfer<'bound> {
     list: SgInFlight<'bound, Cpu<VVec<u8>>, ToDevice>,
     range: InFlight<'bound, Cpu<KVec<u8>>, FromDevice>,
-    /// Transfers so far, two a segment.
+    /// Transfers so far, two per segment.
     step: usize,
-    /// Bytes.
+    /// Bytes copied so far.
     copied: usize,
 }
 
 impl Transfer<'_> {
-    /// Starts the next transfer: a segment to the buffer, or the buffer to the range.
+    /// Starts the next transfer: from a segment to the buffer, or from there to the range. Returns
+    /// false if there is none.
     fn start_next(&mut self, regs: &Regs<'_>) -> bool {
         let Some(segment) = self.list.segments().get(self.step / 2) else {
             return false;
@@ -111,7 +115,7 @@ impl Transfer<'_> {
 
     /// # Safety
     ///
-    /// The device accesses neither: it has finished, was stopped, or never started.
+    /// The device has finished, was stopped, or was not started.
     unsafe fn unmap(self) -> (VVec<u8>, KVec<u8>) {
         // SAFETY: The caller guarantees it.
         unsafe { (self.list.unmap(), self.range.unmap()) }

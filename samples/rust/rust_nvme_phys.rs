@@ -1,20 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! NVMe on typed physical-address mapping, in Rust: a block driver.
+//! An NVMe driver that uses typed DMA mapping, [`kernel::dma::phys`].
 //!
-//! Each namespace of a controller is a disk, `/dev/rnvme<controller>n<namespace>`. Requests are
-//! mapped with [`kernel::dma::phys`]. PRP entries or SGL descriptors are written from the segments.
-//! `samples/dma-phys/nvme_phys` is the same driver in C, with the same steps in the same order.
+//! This is the second lesson. The first is `samples/rust/rust_edu_phys.rs`.
+//!
+//! Read the 250 lines that map requests:
+//!
+//! - in `queue.rs`, `Queue::prepare()` maps a request, `InFlight` keeps the mapping, and
+//!   `Queue::poll()` and `Queue::cancel_requests()` unmap it: once the controller has finished, or
+//!   was disabled;
+//! - `data.rs` writes PRP entries or SGL descriptors from the segments, while they are mapped.
+//!
+//! Also of interest are `Namespace::RequestData` in `block.rs`, which has space for the mapping;
+//! `Admin::read()` in `controller.rs`, which maps one range; and `cmb.rs`, which shares a BAR with
+//! other devices.
+//!
+//! Skip the rest, which is what any NVMe driver does. This file is the PCI driver, which sets a
+//! controller up and removes it. The modules are `recovery`, `cmb`, `block`, `ioctl`, `controller`,
+//! `queue` and `data`; each uses those that follow it in this list.
+//!
+//! Each namespace of a controller is a disk, `/dev/rnvme<controller>n<namespace>`.
+//! `samples/dma-phys/nvme_phys` is the same driver in C, with the same steps in the same order. It
+//! also suspends the sharing of its CMB around a reset.
 //!
 //! QEMU provides a device with `-device nvme`, for example:
 //!
 //! ```text
 //! -drive if=none,id=disk,format=raw,file=disk.img -device nvme,serial=a,drive=disk,cmb_size_mb=16
 //! ```
-//!
-//! This file is the PCI driver, which sets a controller up and tears it down. The modules are
-//! `recovery`, `cmb`, `block`, `ioctl`, `controller`, `queue` and `data`; each uses those that
-//! follow it in this list.
 
 use kernel::{
     block::mq::TagSet,

@@ -7,7 +7,6 @@ use crate::{
     sync::atomic::{
         Acquire,
         Atomic,
-        Relaxed,
         Release, //
     }, //
 };
@@ -114,10 +113,11 @@ impl<T> AtomicSlot<T> {
         Ok(())
     }
 
-    /// Returns whether the slot was empty. It may change at any time.
+    /// Returns whether the slot was empty. It may change at any time. What was written before the
+    /// content was moved in can be read after this has returned false.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.state.load(Relaxed) != FULL
+        self.state.load(Acquire) != FULL
     }
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Mapping of data [4.3, 4.4], and memory for descriptor lists.
+ * Mapping of the data of requests, and its description for the controller [4.3,
+ * 4.4].
  *
- * Data in two pages, and with SGL descriptors any single segment, is described
- * by the command alone. Other requests have a list, allocated while the command
- * is built and freed at completion: 256 bytes for up to 16 segments or 32 pages,
- * else 4 KiB. A dma_pool keeps its memory for later lists.
+ * The command itself describes data in two pages and, with SGL descriptors, any
+ * single segment. Other requests have a list of descriptors. It is allocated
+ * while the command is built, and freed at completion: 256 bytes for up to 16
+ * segments or 32 pages, else 4 KiB. A dma_pool keeps its memory for later lists.
  */
 #include <linux/blk-mq-dma-phys.h>
 #include <linux/dma-mapping.h>

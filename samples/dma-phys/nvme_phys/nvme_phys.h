@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * NVMe on typed physical-address mapping: shared by the files of the driver.
+ * An NVMe driver that uses typed DMA mapping: shared by its files.
  *
- * pci.c sets up and removes what block.c, cmb.c and controller.c implement;
- * recovery.c stops and restarts it; block.c and ioctl.c serve users; data.c
- * describes data to the controller; queue.c is below all of them. Numbers in
- * brackets are sections of the NVM Express base specification 1.4.
+ * This is the second lesson. The first is samples/dma-phys/edu_phys.c.
  *
- * Twin of samples/rust/rust_nvme_phys: the same steps in the same order.
+ * Read the 250 lines that map requests: data.c from "SGL descriptors" to its
+ * end, and nvme_phys_unmap_rq() in block.c. nvme_phys_map_data() maps a request
+ * segment by segment, and writes PRP entries or SGL descriptors meanwhile.
+ * nvme_phys_complete_rq() unmaps it, once the controller has finished or was
+ * disabled. Also of interest are nvme_phys_alloc_lists(), for the pool of unmap
+ * records; nvme_phys_admin_read(), for a map of one range; and cmb.c, for a BAR
+ * that is shared with other devices.
+ *
+ * Skip the rest, which is what any NVMe driver does: queue.c submits commands and
+ * handles completions, controller.c has registers and admin commands, block.c
+ * and ioctl.c serve users, recovery.c stops and restarts the controller, and
+ * pci.c sets all of it up and removes it.
+ *
+ * Numbers in brackets are sections of the NVM Express base specification 1.4.
+ * samples/rust/rust_nvme_phys is the same driver in Rust, with the same steps in
+ * the same order. It does not suspend the sharing of its CMB around a reset.
  */
 #ifndef NVME_PHYS_H
 #define NVME_PHYS_H

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * NVMe on typed physical-address mapping, in C: a block driver.
+ * An NVMe driver that uses typed DMA mapping: nvme_phys.h says what to read
+ * first, and what to skip.
  *
  * Each namespace of a controller is a disk, /dev/cnvme<controller>n<namespace>.
- * Requests are mapped by <linux/blk-mq-dma-phys.h>. Their segments are written
- * as PRP entries or SGL descriptors while they are mapped.
- *
- * This file: the PCI driver, which sets up and removes a controller.
+ * This file is the PCI driver, which sets up and removes a controller.
  */
 #include <linux/cleanup.h>
 #include <linux/dma-mapping.h>

@@ -91,6 +91,8 @@ pub(crate) struct Completions<'bound> {
     head: u32,
     /// Phase bit of the next new entry. It is inverted at each wrap-around.
     phase: bool,
+    /// Value last written to the doorbell.
+    last_head: u32,
 }
 
 /// Returns the index after `entry`.
@@ -174,6 +176,7 @@ impl<'bound> Completions<'bound> {
             doorbell: regs::cq_doorbell(id, caps.doorbell_stride()),
             head: 0,
             phase: true,
+            last_head: 0,
         })
     }
 
@@ -189,6 +192,7 @@ impl<'bound> Completions<'bound> {
         }
         self.head = 0;
         self.phase = true;
+        self.last_head = 0;
         Ok(())
     }
 
@@ -214,8 +218,12 @@ impl<'bound> Completions<'bound> {
         }))
     }
 
-    /// Rings the doorbell: entries that were read may be reused.
+    /// Rings the doorbell if entries were read, which may be reused then.
     pub(crate) fn ring(&mut self) -> Result {
+        if self.last_head == self.head {
+            return Ok(());
+        }
+        self.last_head = self.head;
         self.bar.try_write32(self.head, self.doorbell)
     }
 }
@@ -504,7 +512,7 @@ impl<'bound> Queue<'bound> {
 
         // About as many as the queue has, even if the controller adds entries without end.
         while total <= self.depth as usize {
-            let count = self.take_completions(&mut done, total != 0);
+            let count = self.take_completions(&mut done);
 
             // Unmapping may take long, so it is done without the lock.
             for (in_flight, status) in done.iter_mut().take(count).filter_map(Option::take) {
@@ -523,11 +531,11 @@ impl<'bound> Queue<'bound> {
     }
 
     /// Takes the requests of the next completions, and returns the number of these. If there are no
-    /// more, rings the doorbell for all that were `taken` since it was rung.
+    /// more, rings the doorbell for all that were read since it was rung.
     ///
     /// With the lock held: afterwards a command id may belong to another request.
     #[inline]
-    fn take_completions(&self, done: &mut Done<'bound>, taken: bool) -> usize {
+    fn take_completions(&self, done: &mut Done<'bound>) -> usize {
         let mut completions = self.completions.lock();
         let mut unknown = false;
         let mut count = 0;
@@ -545,7 +553,7 @@ impl<'bound> Queue<'bound> {
                 None => unknown = true,
             }
         }
-        if count < CHUNK && (taken || count != 0) {
+        if count < CHUNK {
             let _ = completions.ring();
         }
         drop(completions);

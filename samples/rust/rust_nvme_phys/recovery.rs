@@ -318,7 +318,7 @@ impl<'bound> Controller<'bound> {
     /// requests.
     pub(crate) fn remove_disks(&self) {
         self.with_state(|state| {
-            if regs::status(&state.admin.bar).is_err() {
+            if !self.has_failed() && regs::status(&state.admin.bar).is_err() {
                 self.fail(state);
             }
         });
@@ -343,6 +343,7 @@ impl<'bound> Controller<'bound> {
         self.with_state(|state| {
             if !self.has_failed() {
                 self.stop(state, true);
+                self.failed.store(true, Relaxed);
             }
         });
     }

@@ -21,8 +21,8 @@ use core::{
 /// owns until this is dropped.
 ///
 /// It dereferences to the elements, mutably if the direction is [`Writable`]. Dropping it transfers
-/// them to the device. If it is forgotten, the device may not see what the CPU has written until
-/// all of the memory was completed and submitted again.
+/// them to the device. If it is forgotten, what the CPU has written may be lost when the memory is
+/// completed.
 ///
 /// # Invariants
 ///

@@ -201,9 +201,10 @@ impl<'bound, T: Revoke + 'bound> PeerClient<'bound, T> {
     ///
     /// # Safety
     ///
-    /// What `T` borrows, and the code of its callback, is valid until the returned value is dropped;
-    /// or, if it is forgotten, until the driver is unbound from `dev`. The compiler cannot check this, as it may choose a shorter
-    /// lifetime for `dev`.
+    /// What `T` borrows, and the code of its callback, is valid until the returned value is dropped.
+    /// If it is forgotten, it is valid until devres of `dev` is released, which is after the driver
+    /// data was dropped. The compiler cannot check this, as it may choose a shorter lifetime for
+    /// `dev`.
     ///
     /// # Examples
     ///

@@ -47,6 +47,9 @@ use core::{
 ///
 /// Same as a [`Mapping`](super::Mapping), for memory that need not be physically contiguous.
 ///
+/// The ranges and segments of large memory come from `vmalloc()`. So dropping or unmapping it may
+/// sleep; [`unmap_prepared`](Self::unmap_prepared) does not.
+///
 /// # Invariants
 ///
 /// The device accesses no byte of the memory: it has got no address since it was mapped or last
@@ -93,6 +96,7 @@ pub struct SgMapping<'bound, K: Kind, D: Direction> {
 /// # Drop
 ///
 /// Dropping it leaks the memory together with its mapping, same as [`InFlight`](super::InFlight).
+/// Unmapping it may sleep, see [`SgMapping`].
 ///
 /// # Examples
 ///

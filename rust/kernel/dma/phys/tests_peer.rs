@@ -247,6 +247,9 @@ impl Test for DroppedInside {
 
 struct ForgottenClient;
 
+/// Same as `LEAKED`.
+static ALSO_LEAKED: Atomic<usize> = Atomic::new(0);
+
 /// The callback must not run once devres has detached the client.
 static FORGOTTEN_REVOKED: Atomic<u32> = Atomic::new(0);
 
@@ -265,7 +268,7 @@ impl Test for ForgottenClient {
         let range = MmioPhys::from_bar(pdev, BAR, 0, 4096)?;
         let client = PeerClient::attach(pdev.as_ref(), &range, CountStatic, GFP_KERNEL)?;
 
-        LEAKED.store(core::ptr::from_ref(&*client) as usize, Relaxed);
+        ALSO_LEAKED.store(core::ptr::from_ref(&*client) as usize, Relaxed);
         core::mem::forget(client);
         core::mem::forget(peer);
         Ok(())
