@@ -119,7 +119,10 @@ STYLES = {
     ("C", "typed_sg_iter"): ("#8c564b", 1.4),
     ("Rust", "sgtable"): ("#146114", 1.4),
     ("Rust", "typed_map"): ("#7a0c0c", 1.4),
+    ("Rust", "typed_page"): ("#d62728", 1.4),
+    ("Rust", "typed_kept"): ("#bcbd22", 1.4),
     ("Rust", "typed_sg"): ("#8a4500", 1.4),
+    ("Rust", "typed_svec"): ("#7f7f7f", 1.4),
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Start the drivers on one page. Move data on each route with both NVMe drivers, and
+"""Start the minimal drivers. Move data on each route with both NVMe drivers, and
 use file systems on their disks.
 """
 
@@ -44,7 +44,7 @@ PARTS = [
 ]
 FILESYSTEMS = "intel-strict"
 
-# The drivers on one page, by their language, and the machines that start them: one
+# The minimal drivers, by their language, and the machines that start them: one
 # for each route.
 EDU_DRIVERS = {"C": "edu_phys", "Rust": "rust_edu_phys"}
 EDU_MACHINES = ["direct", "bounce", "intel-lazy"]
@@ -187,7 +187,7 @@ def run_filesystems(kernel, directory):
 
 
 def run_edu(name, kernel):
-    """Boot one machine and start the drivers on one page: (log lines, errors)"""
+    """Boot one machine and start the minimal drivers: (log lines, errors)"""
     machine = vm.MACHINES[name]
     lines, errors = [], []
     with vm.VM(kernel, machine, devices=vm.edu(machine),
@@ -312,7 +312,7 @@ def main():
     errors += [f"{row.machine}, {row.driver}, {row.kind} {row.direction}: "
                f"{row.error}" for row in rows if row.error]
     print(f"Linux {kernel.release}, {vm.accelerator(kernel).upper()}\n\n"
-          "The drivers on one page, with QEMU's edu device:")
+          "The minimal drivers, with QEMU's edu device:")
     print("\n".join(edu_table({name: lines for name, (lines, _) in edu.items()})))
     print("\nThe NVMe drivers, with two controllers in each virtual machine:")
     print("\n".join([*transfer_table(rows),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The drivers on one page copy the right bytes, and leave nothing behind.
+"""The minimal drivers copy the right bytes, and leave nothing behind.
 
 When such a driver is bound, QEMU's edu copies a pattern from a list of ranges to one
 range. QEMU reads the copy from the memory of the machine, at the physical address in
@@ -30,7 +30,7 @@ MAX_ROUNDS = 10
 
 
 class Driver:
-    """A driver on one page, and the device."""
+    """A minimal driver, and the device."""
 
     def __init__(self, guest, name):
         self.vm = guest

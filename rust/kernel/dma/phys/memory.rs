@@ -32,7 +32,9 @@ use core::{
 /// - [`range`](Self::range) returns the range of these bytes, and [`as_mut_ptr`](Self::as_mut_ptr)
 ///   the address of the first one;
 /// - the bytes stay allocated, also after the value was forgotten;
-/// - they are read and written only through a borrow of the value.
+/// - they are read and written only through a borrow of the value;
+/// - for a device that is not coherent, their cache lines contain nothing else that is written, unless
+///   they are from `kmalloc()`, which the kernel bounces then.
 ///
 /// # Examples
 ///

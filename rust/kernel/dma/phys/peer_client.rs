@@ -77,18 +77,24 @@ struct Node<T> {
 ///     sync::Mutex, //
 /// };
 ///
-/// type Target<'bound> = InFlight<'bound, Mmio<'bound>, FromDevice>;
-///
 /// #[pin_data]
 /// struct Client<'bound> {
 ///     #[pin]
-///     target: Mutex<Option<Target<'bound>>>,
+///     state: Mutex<State<'bound>>,
+/// }
+///
+/// struct State<'bound> {
+///     target: Option<InFlight<'bound, Mmio<'bound>, FromDevice>>,
+///     revoked: bool,
 /// }
 ///
 /// impl Revoke for Client<'_> {
 ///     fn revoke(&self) {
+///         let mut state = self.state.lock();
+///
+///         state.revoked = true;
 ///         // First stop the device, then:
-///         if let Some(target) = self.target.lock().take() {
+///         if let Some(target) = state.target.take() {
 ///             // SAFETY: The device was stopped.
 ///             unsafe { target.unmap() };
 ///         }
@@ -105,15 +111,20 @@ struct Node<T> {
 ///     peer: &'bound pci::Device,
 /// ) -> Result<Data<'bound>> {
 ///     let range = MmioPhys::from_bar(peer, 4, 0, 4096)?;
-///     let client = pin_init!(Client { target <- new_mutex!(None) });
+///     let client = pin_init!(Client {
+///         state <- new_mutex!(State { target: None, revoked: false }),
+///     });
 ///     // SAFETY: The client borrows what is valid until the driver is unbound.
 ///     let client = unsafe { PeerClient::attach_with_lt(dev, &range, client, GFP_KERNEL) }?;
 ///
-///     // With the lock held: if the peer is being removed, either this fails, or the callback
-///     // finds the mapping.
-///     let mut target = client.target.lock();
-///     *target = Some(InFlight::<Mmio<'_>, _>::map(dev, range)?);
-///     drop(target);
+///     // The callback runs once. What is mapped after it, when the peer has resumed, would not be
+///     // revoked.
+///     let mut state = client.state.lock();
+///     if state.revoked {
+///         return Err(ENODEV);
+///     }
+///     state.target = Some(InFlight::<Mmio<'_>, _>::map(dev, range)?);
+///     drop(state);
 ///     Ok(Data { client })
 /// }
 /// # Ok::<(), Error>(())
