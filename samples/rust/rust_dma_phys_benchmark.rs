@@ -24,8 +24,8 @@
 //!   where `vmalloc()` allocates them, in any layout. The table is allocated and filled each time.
 //!   It returns no memory, so the memory passes through a lock and an [`Option`]. It cannot be
 //!   synced.
-//! - `typed_svec`: the same [`VVec`] is an [`SgInFlight`]. Its ranges are computed, and its segments
-//!   allocated, each time.
+//! - `typed_svec`: the same [`VVec`] is an [`SgInFlight`]. Its ranges are computed, and its
+//!   segments allocated, each time.
 //!
 //! With `sync=1` what is mapped is completed and submitted once before it is unmapped.
 //!

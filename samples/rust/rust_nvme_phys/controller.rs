@@ -308,9 +308,9 @@ impl<'bound> Admin<'bound> {
     fn clear_master(&self) {
         let start: Instant<Monotonic> = Instant::now();
 
-        // SAFETY: The driver changes the command register with the state of the controller locked, or
-        // in a probe, and releases its vectors after the last of these. A function reset through sysfs
-        // is not excluded: the driver does not take part in it.
+        // SAFETY: The driver changes the command register with the state of the controller locked,
+        // or in a probe, and releases its vectors after the last of these. A function reset through
+        // sysfs is not excluded: the driver does not take part in it.
         while !unsafe { self.pdev.clear_master() } {
             if start.elapsed() > PENDING_TIMEOUT {
                 dev_err!(self.dev(), "transactions still pending\n");

@@ -116,8 +116,8 @@ struct PrpList<'a> {
 }
 
 impl PrpList<'_> {
-    /// Adds entries. Pages between the first and the last one are whole: the limits of the queue and
-    /// of the device ensure that. Check it anyway, or the wrong bytes move.
+    /// Adds entries. Pages between the first and the last one are whole: the limits of the queue
+    /// and of the device ensure that. Check it anyway, or the wrong bytes move.
     fn add(&mut self, mut addr: u64, len: u64) -> Result {
         if (self.end | addr) & (self.page - 1) != 0 {
             return Err(EINVAL);

@@ -303,8 +303,8 @@ impl<'bound, R: Raw, K> Mapped<'bound, R, K> {
 // These take the handle by value. So the compiler knows all accesses to that of the caller, and
 // keeps it in registers on the paths that call none of them.
 
-/// Transfers all bytes to the CPU or to the device. A sync does not change a handle, so a copy of it
-/// will do.
+/// Transfers all bytes to the CPU or to the device. A sync does not change a handle, so a copy of
+/// it will do.
 ///
 /// The C core refuses only a device whose IOMMU domain was exchanged. It reports that, and the
 /// device reaches nothing through this mapping any longer.

@@ -491,9 +491,9 @@ impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
     ///
     /// # Safety
     ///
-    /// While the returned value exists, or a borrow from it, the device accesses no byte of the cache
-    /// lines that contain the elements. If the device is not coherent these are whole lines, so
-    /// `range` should start and end at multiples of `dma_get_cache_alignment()` bytes.
+    /// While the returned value exists, or a borrow from it, the device accesses no byte of the
+    /// cache lines that contain the elements. If the device is not coherent these are whole lines,
+    /// so `range` should start and end at multiples of `dma_get_cache_alignment()` bytes.
     ///
     /// # Examples
     ///

@@ -33,8 +33,8 @@ use core::{
 ///   the address of the first one;
 /// - the bytes stay allocated, also after the value was forgotten;
 /// - they are read and written only through a borrow of the value;
-/// - for a device that is not coherent, their cache lines contain nothing else that is written, unless
-///   they are from `kmalloc()`, which the kernel bounces then.
+/// - for a device that is not coherent, their cache lines contain nothing else that is written,
+///   unless they are from `kmalloc()`, which the kernel bounces then.
 ///
 /// # Examples
 ///

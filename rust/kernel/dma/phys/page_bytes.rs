@@ -200,7 +200,8 @@ impl<D: Direction> SgInFlight<'_, Cpu<KVec<PageBytes>>, D> {
     ///
     /// # Safety
     ///
-    /// While the returned value exists, or a borrow from it, the device accesses no byte of the page.
+    /// While the returned value exists, or a borrow from it, the device accesses no byte of the
+    /// page.
     pub unsafe fn part(&mut self, index: usize) -> Result<Part<'_, [u8], D>> {
         let offset = index.checked_mul(PAGE_SIZE).ok_or(ERANGE)?;
 

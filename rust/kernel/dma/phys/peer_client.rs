@@ -145,8 +145,8 @@ unsafe impl<T: Revoke> Sync for PeerClient<'_, T> {}
 impl<'bound, T: Revoke + 'bound> PeerClient<'bound, T> {
     /// Attaches a client of `dev` to the peer of `range`.
     ///
-    /// The callback of `data` may run before this returns. May sleep. For data that borrows, such as
-    /// what is mapped, use [`attach_with_lt`](Self::attach_with_lt).
+    /// The callback of `data` may run before this returns. May sleep. For data that borrows, such
+    /// as what is mapped, use [`attach_with_lt`](Self::attach_with_lt).
     ///
     /// # Errors
     ///
@@ -212,10 +212,10 @@ impl<'bound, T: Revoke + 'bound> PeerClient<'bound, T> {
     ///
     /// # Safety
     ///
-    /// What `T` borrows, and the code of its callback, is valid until the returned value is dropped.
-    /// If it is forgotten, it is valid until devres of `dev` is released, which is after the driver
-    /// data was dropped. The compiler cannot check this, as it may choose a shorter lifetime for
-    /// `dev`.
+    /// What `T` borrows, and the code of its callback, is valid until the returned value is
+    /// dropped. If it is forgotten, it is valid until devres of `dev` is released, which is after
+    /// the driver data was dropped. The compiler cannot check this, as it may choose a shorter
+    /// lifetime for `dev`.
     ///
     /// # Examples
     ///
@@ -256,8 +256,8 @@ impl<'bound, T: Revoke + 'bound> PeerClient<'bound, T> {
 
         // SAFETY: The range was validated. The client is zeroed memory with a callback. It is
         // pinned in `node`, which is freed only after it was detached. The callback uses what `T`
-        // borrows: the caller guarantees that it is valid until then, and devres detaches the client
-        // when the driver is unbound.
+        // borrows: the caller guarantees that it is valid until then, and devres detaches the
+        // client when the driver is unbound.
         to_result(unsafe { bindings::dma_phys_peer_attach(range.as_raw(), client) })?;
         Ok(this)
     }

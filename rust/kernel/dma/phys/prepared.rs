@@ -67,8 +67,8 @@ impl Segment {
 /// Memory of many ranges whose ranges were computed, with space for its segments.
 ///
 /// Mapping it allocates nothing but what the kernel itself needs behind an IOMMU or for bounce
-/// buffers. [`SgMapping::unmap_prepared`](super::SgMapping::unmap_prepared) returns it, to be mapped
-/// again. It dereferences to the memory.
+/// buffers. [`SgMapping::unmap_prepared`](super::SgMapping::unmap_prepared) returns it, to be
+/// mapped again. It dereferences to the memory.
 ///
 /// # Invariants
 ///

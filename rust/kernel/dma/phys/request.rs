@@ -48,8 +48,8 @@ mod private {
         sync::atomic::Atomic, //
     };
 
-    /// [`Operations::RequestData`](crate::block::mq::Operations::RequestData) in which a mapping can
-    /// be stored.
+    /// [`Operations::RequestData`](crate::block::mq::Operations::RequestData) in which a mapping
+    /// can be stored.
     #[diagnostic::on_unimplemented(
         message = "`{Self}` has no space for the mapping of a request",
         note = "use `MappableData` as `Operations::RequestData`"
@@ -214,11 +214,11 @@ impl<'bound, T: MapsRequests> RequestMapping<'bound, T> {
     ///
     /// Calls `describe` with the segments while they are mapped, and returns its result. It takes
     /// all segments and writes what the device needs to find them; nothing else stores them. Most
-    /// requests have one segment or two. The addresses belong to no mapping before this returns: the
-    /// device must not get them from `describe`, which may fail.
+    /// requests have one segment or two. The addresses belong to no mapping before this returns:
+    /// the device must not get them from `describe`, which may fail.
     ///
-    /// Does not sleep. It allocates only page tables behind an IOMMU, and unmap records if the route
-    /// needs them.
+    /// Does not sleep. It allocates only page tables behind an IOMMU, and unmap records if the
+    /// route needs them.
     ///
     /// # Errors
     ///
@@ -356,8 +356,8 @@ impl<T: MapsRequests> Drop for RequestMapping<'_, T> {
 ///
 /// # Invariants
 ///
-/// `list` is being mapped with `iter`, and `taken` bytes of it were returned, unless `more` is below
-/// 0: then that is the errno, and nothing is mapped.
+/// `list` is being mapped with `iter`, and `taken` bytes of it were returned, unless `more` is
+/// below 0: then that is the errno, and nothing is mapped.
 ///
 /// # Examples
 ///

@@ -411,8 +411,8 @@ impl<T, D: Direction> SgInFlight<'_, Cpu<VVec<T>>, D> {
     ///
     /// # Safety
     ///
-    /// While the returned value exists, or a borrow from it, the device accesses no byte of the cache
-    /// lines that contain the elements.
+    /// While the returned value exists, or a borrow from it, the device accesses no byte of the
+    /// cache lines that contain the elements.
     pub unsafe fn part(&mut self, range: Range<usize>) -> Result<Part<'_, [T], D>> {
         let (offset, len) = elements_to_bytes::<T>(&range, self.size())?;
 
@@ -559,8 +559,8 @@ impl<M: Deref, D: Direction> Deref for SgMapping<'_, Cpu<M>, D> {
     }
 }
 
-// Only for a vector, whose elements are the mapped bytes. With a list of buffers a mutable reference
-// would suffice to exchange them.
+// Only for a vector, whose elements are the mapped bytes. With a list of buffers a mutable
+// reference would suffice to exchange them.
 impl<T, D: Writable> DerefMut for SgMapping<'_, Cpu<VVec<T>>, D> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {

@@ -55,7 +55,8 @@ impl Drop for Data<'_> {
             },
         };
 
-        // SAFETY: `iommu_group_get()` has returned a reference, or null, for which this does nothing.
+        // SAFETY: `iommu_group_get()` has returned a reference, or null, for which this does
+        // nothing.
         unsafe { bindings::iommu_group_put(group) };
         SEEN.store(seen, Relaxed);
     }
