@@ -2,18 +2,27 @@
 
 //! What is mapped, in either state: the part that single ranges and lists share.
 
-use super::Route;
+use super::{
+    Direction,
+    Part,
+    Route, //
+};
 use crate::{
     bindings,
     device::{
         Bound,
         Device, //
     },
+    error::to_result,
     prelude::*, //
 };
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
+    ops::{
+        Deref,
+        DerefMut, //
+    },
     ptr, //
 };
 
@@ -193,10 +202,69 @@ unsafe impl Raw for Handle {
     }
 }
 
+/// A handle that is a `struct dma_phys_sg`, wherever it is stored.
+pub(super) trait RawSg {
+    fn sg(&self) -> &bindings::dma_phys_sg;
+
+    fn sg_mut(&mut self) -> &mut bindings::dma_phys_sg;
+}
+
+// SAFETY: The methods read the fields of the list, or call the C core with it.
+unsafe impl<L: RawSg> Raw for L {
+    #[inline]
+    fn dev(&self) -> *mut bindings::device {
+        self.sg().dev
+    }
+
+    #[inline]
+    fn size(&self) -> usize {
+        self.sg().size
+    }
+
+    #[inline]
+    fn route(&self) -> u8 {
+        self.sg().route
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        self.sg().flags
+    }
+
+    #[inline]
+    unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int {
+        // SAFETY: The list is empty, or live for a bound device, and is borrowed exclusively.
+        unsafe { bindings::dma_phys_sg_sync_for_cpu(self.sg_mut(), offset, len) }
+    }
+
+    #[inline]
+    unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
+        // SAFETY: See `sync_for_cpu()`.
+        unsafe { bindings::dma_phys_sg_sync_for_device(self.sg_mut(), offset, len) }
+    }
+
+    #[inline]
+    fn needs_unmap(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    unsafe fn unmap(&mut self) {
+        // SAFETY: See `sync_for_cpu()`.
+        unsafe { bindings::dma_phys_sg_unmap(self.sg_mut()) }
+    }
+
+    #[inline]
+    unsafe fn unmap_nosync(&mut self) {
+        // SAFETY: See `sync_for_cpu()`.
+        unsafe { bindings::dma_phys_sg_unmap_nosync(self.sg_mut()) }
+    }
+}
+
 /// A live handle, and what it maps.
 ///
-/// A mapping that the CPU owns and one that the device owns consist of this one struct. Each of
-/// their types decides what a drop does: this one has none.
+/// A mapping that the CPU owns and one that the device owns consist of this one struct.
+/// [`CpuOwned`] and [`DeviceOwned`] decide what a drop does: this one has none.
 ///
 /// # Invariants
 ///
@@ -244,7 +312,7 @@ impl<'bound, R: Raw, K> Mapped<'bound, R, K> {
 
     /// Transfers all bytes to the device.
     #[inline]
-    pub(super) fn sync_for_device(self) -> Self {
+    fn sync_for_device(self) -> Self {
         if self.needs_sync() {
             // SAFETY: By the type invariant the handle is live and its device is bound.
             unsafe { sync_all(ManuallyDrop::new(ptr::read(&self.raw)), false) };
@@ -254,7 +322,7 @@ impl<'bound, R: Raw, K> Mapped<'bound, R, K> {
 
     /// Transfers all bytes to the CPU.
     #[inline]
-    pub(super) fn sync_for_cpu(self) -> Self {
+    fn sync_for_cpu(self) -> Self {
         if self.needs_sync() {
             // SAFETY: By the type invariant the handle is live and its device is bound.
             unsafe { sync_all(ManuallyDrop::new(ptr::read(&self.raw)), true) };
@@ -280,7 +348,7 @@ impl<'bound, R: Raw, K> Mapped<'bound, R, K> {
 
     /// Unmaps what the device owned, and transfers it to the CPU once.
     #[inline]
-    pub(super) fn unmap_from_device(mut self) -> (R, K) {
+    fn unmap_from_device(mut self) -> (R, K) {
         if self.raw.needs_unmap() {
             // What was mapped without sync is unmapped without sync.
             if u32::from(self.raw.flags()) & bindings::DMA_PHYS_SKIP_CPU_SYNC != 0 {
@@ -292,11 +360,139 @@ impl<'bound, R: Raw, K> Mapped<'bound, R, K> {
         (self.raw, self.kind)
     }
 
+    /// Gives the CPU what is at `len` bytes from `offset`.
+    ///
+    /// # Safety
+    ///
+    /// `memory` returns the part of the memory that is mapped at these bytes. While the returned
+    /// value exists, or a borrow from it, the device does not access it.
+    #[inline]
+    pub(super) unsafe fn share<'a, T: ?Sized, D: Direction>(
+        &'a mut self,
+        offset: usize,
+        len: usize,
+        memory: impl FnOnce(&mut K) -> Result<*mut T>,
+    ) -> Result<Part<'a, T, D>> {
+        let memory = memory(&mut self.kind)?;
+        // SAFETY: By the type invariant the handle is live, and its device is bound.
+        to_result(unsafe { self.raw.sync_for_cpu(offset, len) })?;
+
+        // SAFETY: The bytes were just transferred to the CPU, and `memory` is at them. They are
+        // borrowed exclusively for as long as `self`.
+        Ok(unsafe { Part::new(&mut self.raw, offset, len, &mut *memory) })
+    }
+
     /// Counts and reports memory that is leaked because the device may access it indefinitely.
     #[cold]
-    pub(super) fn report_leak(&self) {
+    fn report_leak(&self) {
         // SAFETY: By the type invariant the handle is live, so it has a device, which is bound.
         unsafe { bindings::dma_phys_leak(self.raw.dev(), self.raw.size()) };
+    }
+}
+
+/// What is mapped and owned by the CPU. Dropping it unmaps and frees it.
+pub(super) struct CpuOwned<'bound, R: Raw, K>(ManuallyDrop<Mapped<'bound, R, K>>);
+
+/// What is mapped and owned by the device. Dropping it leaks it.
+pub(super) struct DeviceOwned<'bound, R: Raw, K>(ManuallyDrop<Mapped<'bound, R, K>>);
+
+impl<'bound, R: Raw, K> CpuOwned<'bound, R, K> {
+    #[inline]
+    pub(super) fn new(mapped: Mapped<'bound, R, K>) -> Self {
+        Self(ManuallyDrop::new(mapped))
+    }
+
+    /// Takes the contents out, without `drop()`.
+    #[inline]
+    fn into_mapped(self) -> Mapped<'bound, R, K> {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is neither used again nor dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+
+    /// Transfers all bytes to the device.
+    #[inline]
+    pub(super) fn submit(self) -> DeviceOwned<'bound, R, K> {
+        DeviceOwned::new(self.into_mapped().sync_for_device())
+    }
+
+    #[inline]
+    pub(super) fn unmap(self) -> (R, K) {
+        self.into_mapped().unmap_from_cpu()
+    }
+}
+
+impl<'bound, R: Raw, K> DeviceOwned<'bound, R, K> {
+    #[inline]
+    pub(super) fn new(mapped: Mapped<'bound, R, K>) -> Self {
+        Self(ManuallyDrop::new(mapped))
+    }
+
+    /// Takes the contents out, without `drop()`.
+    #[inline]
+    fn into_mapped(self) -> Mapped<'bound, R, K> {
+        let mut this = ManuallyDrop::new(self);
+
+        // SAFETY: `this` is neither used again nor dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+
+    /// Transfers all bytes to the CPU.
+    #[inline]
+    pub(super) fn complete(self) -> CpuOwned<'bound, R, K> {
+        CpuOwned::new(self.into_mapped().sync_for_cpu())
+    }
+
+    #[inline]
+    pub(super) fn unmap(self) -> (R, K) {
+        self.into_mapped().unmap_from_device()
+    }
+}
+
+impl<'bound, R: Raw, K> Deref for CpuOwned<'bound, R, K> {
+    type Target = Mapped<'bound, R, K>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<R: Raw, K> DerefMut for CpuOwned<'_, R, K> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl<'bound, R: Raw, K> Deref for DeviceOwned<'bound, R, K> {
+    type Target = Mapped<'bound, R, K>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<R: Raw, K> DerefMut for DeviceOwned<'_, R, K> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl<R: Raw, K> Drop for CpuOwned<'_, R, K> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: The contents are not used again.
+        drop(unsafe { ManuallyDrop::take(&mut self.0) }.unmap_from_cpu());
+    }
+}
+
+impl<R: Raw, K> Drop for DeviceOwned<'_, R, K> {
+    fn drop(&mut self) {
+        self.report_leak();
     }
 }
 

@@ -4,6 +4,8 @@
 
 use super::{
     mapped::{
+        CpuOwned,
+        DeviceOwned,
         Handle,
         Mapped,
         Raw, //
@@ -26,18 +28,16 @@ use crate::{
         Device, //
     },
     dma::DmaAddress,
-    error::to_result,
     prelude::*, //
 };
 use core::{
     marker::PhantomData,
-    mem::ManuallyDrop,
     ops::{
         Deref,
         DerefMut,
         Range, //
     },
-    slice, //
+    ptr, //
 };
 
 mod private {
@@ -155,7 +155,7 @@ impl Unowned {
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Mapping<'bound, K: Kind, D: Direction> {
-    mapped: ManuallyDrop<Mapped<'bound, Handle, K>>,
+    mapped: CpuOwned<'bound, Handle, K>,
     _direction: PhantomData<D>,
 }
 
@@ -196,26 +196,17 @@ pub struct Mapping<'bound, K: Kind, D: Direction> {
 /// ```
 #[must_use = "dropping it leaks the memory and its mapping"]
 pub struct InFlight<'bound, K: Kind, D: Direction> {
-    mapped: ManuallyDrop<Mapped<'bound, Handle, K>>,
+    mapped: DeviceOwned<'bound, Handle, K>,
     _direction: PhantomData<D>,
 }
 
 impl<'bound, K: Kind, D: Direction> Mapping<'bound, K, D> {
     #[inline]
-    fn new_mapped(mapped: Mapped<'bound, Handle, K>) -> Self {
+    fn new_owned(mapped: CpuOwned<'bound, Handle, K>) -> Self {
         Self {
-            mapped: ManuallyDrop::new(mapped),
+            mapped,
             _direction: PhantomData,
         }
-    }
-
-    /// Takes the contents out, without `drop()`.
-    #[inline]
-    fn into_mapped(self) -> Mapped<'bound, Handle, K> {
-        let mut this = ManuallyDrop::new(self);
-
-        // SAFETY: `this` is neither used again nor dropped.
-        unsafe { ManuallyDrop::take(&mut this.mapped) }
     }
 
     /// Returns the length in bytes, which is never 0.
@@ -239,28 +230,17 @@ impl<'bound, K: Kind, D: Direction> Mapping<'bound, K, D> {
     /// May be called in any context.
     #[inline]
     pub fn submit(self) -> InFlight<'bound, K, D> {
-        let mapped = self.into_mapped().sync_for_device();
-
-        InFlight::new_mapped(mapped)
+        InFlight::new_owned(self.mapped.submit())
     }
 }
 
 impl<'bound, K: Kind, D: Direction> InFlight<'bound, K, D> {
     #[inline]
-    fn new_mapped(mapped: Mapped<'bound, Handle, K>) -> Self {
+    fn new_owned(mapped: DeviceOwned<'bound, Handle, K>) -> Self {
         Self {
-            mapped: ManuallyDrop::new(mapped),
+            mapped,
             _direction: PhantomData,
         }
-    }
-
-    /// Takes the contents out, without `drop()`.
-    #[inline]
-    fn into_mapped(self) -> Mapped<'bound, Handle, K> {
-        let mut this = ManuallyDrop::new(self);
-
-        // SAFETY: `this` is neither used again nor dropped.
-        unsafe { ManuallyDrop::take(&mut this.mapped) }
     }
 
     /// Returns the DMA address of the first byte.
@@ -329,11 +309,11 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     where
         M: Memory,
     {
-        Ok(Self::new_mapped(map_memory::<M, D>(
+        Ok(Self::new_owned(CpuOwned::new(map_memory::<M, D>(
             dev,
             memory,
             bindings::DMA_PHYS_SKIP_CPU_SYNC,
-        )?))
+        )?)))
     }
 
     /// Unmaps the memory and returns it.
@@ -359,7 +339,7 @@ impl<'bound, M, D: Direction> Mapping<'bound, Cpu<M>, D> {
     /// ```
     #[inline]
     pub fn unmap(self) -> M {
-        self.into_mapped().unmap_from_cpu().1 .0
+        self.mapped.unmap().1 .0
     }
 }
 
@@ -412,9 +392,9 @@ impl<'bound, D: Direction> Mapping<'bound, Cpu<Unowned>, D> {
 
         // SAFETY: The handle was just mapped for `dev`, which is bound for `'bound`. The caller
         // guarantees for the memory.
-        Ok(Self::new_mapped(unsafe {
+        Ok(Self::new_owned(CpuOwned::new(unsafe {
             Mapped::new(raw, Cpu(Unowned::new()))
-        }))
+        })))
     }
 }
 
@@ -435,7 +415,9 @@ impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
     where
         M: Memory,
     {
-        Ok(Self::new_mapped(map_memory::<M, D>(dev, memory, 0)?))
+        Ok(Self::new_owned(DeviceOwned::new(map_memory::<M, D>(
+            dev, memory, 0,
+        )?)))
     }
 
     /// Takes the memory back from the device. It stays mapped.
@@ -456,10 +438,8 @@ impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
     /// See [`Mapping`].
     #[inline]
     pub unsafe fn complete(self) -> Mapping<'bound, Cpu<M>, D> {
-        let mapped = self.into_mapped().sync_for_cpu();
-
         // INVARIANT: The caller guarantees that the device accesses no byte.
-        Mapping::new_mapped(mapped)
+        Mapping::new_owned(self.mapped.complete())
     }
 
     /// Takes the memory back from the device, unmaps it and returns it.
@@ -476,7 +456,7 @@ impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
     /// See [`InFlight`].
     #[inline]
     pub unsafe fn unmap(self) -> M {
-        self.into_mapped().unmap_from_device().1 .0
+        self.mapped.unmap().1 .0
     }
 
     /// Gives some elements to the CPU while the device keeps the others.
@@ -527,20 +507,17 @@ impl<'bound, M, D: Direction> InFlight<'bound, Cpu<M>, D> {
     where
         M: Memory<Target: Elements<Element = T>>,
     {
-        let mapped = &mut *self.mapped;
-        let (offset, len) = elements_to_bytes::<T>(&range, mapped.raw.size())?;
-        // SAFETY: By the type invariant of `Mapped` the handle is live, and its device is bound.
-        to_result(unsafe { mapped.raw.sync_for_cpu(offset, len) })?;
+        let (offset, len) = elements_to_bytes::<T>(&range, self.size())?;
 
         // SAFETY: By the type invariant of `Mapped` the handle maps exactly the elements of the
-        // memory, so the bytes are those of `range`. They are borrowed exclusively for as long as
-        // the memory, and the caller guarantees that the device does not access them.
-        let memory = unsafe {
-            let first = mapped.kind.0.as_mut_ptr().add(offset).cast();
-            slice::from_raw_parts_mut(first, range.len())
-        };
-        // SAFETY: The bytes were just transferred to the CPU.
-        Ok(unsafe { Part::new(&mut mapped.raw, offset, len, memory) })
+        // memory, so the bytes are those of `range`. The caller guarantees the rest.
+        unsafe {
+            self.mapped.share(offset, len, |kind| {
+                let first = kind.0.as_mut_ptr().wrapping_add(offset).cast();
+
+                Ok(ptr::slice_from_raw_parts_mut(first, range.len()))
+            })
+        }
     }
 }
 
@@ -575,7 +552,9 @@ impl<'bound, 'peer, D: Direction> InFlight<'bound, Mmio<'peer>, D> {
 
         // SAFETY: The handle was just mapped for `dev`, which is bound for `'bound`. The C core
         // holds the peer until it is unmapped, so the device memory stays.
-        Ok(Self::new_mapped(unsafe { Mapped::new(raw, Mmio::new()) }))
+        Ok(Self::new_owned(DeviceOwned::new(unsafe {
+            Mapped::new(raw, Mmio::new())
+        })))
     }
 
     /// Unmaps the range.
@@ -586,7 +565,7 @@ impl<'bound, 'peer, D: Direction> InFlight<'bound, Mmio<'peer>, D> {
     /// got the address, or has finished and holds no descriptor for it, or was stopped.
     #[inline]
     pub unsafe fn unmap(self) {
-        self.into_mapped().unmap_from_device();
+        self.mapped.unmap();
     }
 }
 
@@ -634,19 +613,5 @@ impl<M: DerefMut, D: Writable> DerefMut for Mapping<'_, Cpu<M>, D> {
     #[inline]
     fn deref_mut(&mut self) -> &mut M::Target {
         &mut self.mapped.kind.0
-    }
-}
-
-impl<K: Kind, D: Direction> Drop for Mapping<'_, K, D> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: `mapped` is not used again.
-        drop(unsafe { ManuallyDrop::take(&mut self.mapped) }.unmap_from_cpu());
-    }
-}
-
-impl<K: Kind, D: Direction> Drop for InFlight<'_, K, D> {
-    fn drop(&mut self) {
-        self.mapped.report_leak();
     }
 }

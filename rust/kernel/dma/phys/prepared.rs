@@ -3,7 +3,7 @@
 //! Memory of many ranges, prepared for a device.
 
 use super::{
-    mapped::Raw,
+    mapped::RawSg,
     CpuPhys,
     MapError,
     SgMemory,
@@ -305,11 +305,6 @@ impl List {
     }
 
     #[inline]
-    pub(super) fn sg(&self) -> &bindings::dma_phys_sg {
-        &self.header().sg
-    }
-
-    #[inline]
     fn ranges_mut(&mut self) -> &mut [CpuPhys] {
         let ranges = self.header().ranges;
 
@@ -374,54 +369,14 @@ impl List {
     }
 }
 
-// SAFETY: The methods read the fields of the list, or call the C core with it.
-unsafe impl Raw for List {
+impl RawSg for List {
     #[inline]
-    fn dev(&self) -> *mut bindings::device {
-        self.sg().dev
+    fn sg(&self) -> &bindings::dma_phys_sg {
+        &self.header().sg
     }
 
     #[inline]
-    fn size(&self) -> usize {
-        self.sg().size
-    }
-
-    #[inline]
-    fn route(&self) -> u8 {
-        self.sg().route
-    }
-
-    #[inline]
-    fn flags(&self) -> u8 {
-        self.sg().flags
-    }
-
-    #[inline]
-    unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int {
-        // SAFETY: The list is empty, or live for a bound device, and is borrowed exclusively.
-        unsafe { bindings::dma_phys_sg_sync_for_cpu(&mut self.header_mut().sg, offset, len) }
-    }
-
-    #[inline]
-    unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
-        // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sg_sync_for_device(&mut self.header_mut().sg, offset, len) }
-    }
-
-    #[inline]
-    fn needs_unmap(&self) -> bool {
-        true
-    }
-
-    #[inline]
-    unsafe fn unmap(&mut self) {
-        // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sg_unmap(&mut self.header_mut().sg) }
-    }
-
-    #[inline]
-    unsafe fn unmap_nosync(&mut self) {
-        // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sg_unmap_nosync(&mut self.header_mut().sg) }
+    fn sg_mut(&mut self) -> &mut bindings::dma_phys_sg {
+        &mut self.header_mut().sg
     }
 }

@@ -4,8 +4,9 @@
 
 use super::{
     mapped::{
+        DeviceOwned,
         Mapped,
-        Raw, //
+        RawSg, //
     },
     MapError,
     Route,
@@ -34,10 +35,7 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    mem::{
-        ManuallyDrop,
-        MaybeUninit, //
-    },
+    mem::MaybeUninit,
     ops::Deref,
     ptr, //
 };
@@ -206,7 +204,7 @@ impl<T: Operations<RequestData: private::Sealed>> MapsRequests for T {}
 /// ```
 #[must_use = "dropping it leaks the request and its mapping"]
 pub struct RequestMapping<'bound, T: MapsRequests> {
-    mapped: ManuallyDrop<Mapped<'bound, InRequest<T>, ()>>,
+    mapped: DeviceOwned<'bound, InRequest<T>, ()>,
 }
 
 impl<'bound, T: MapsRequests> RequestMapping<'bound, T> {
@@ -292,7 +290,7 @@ impl<'bound, T: MapsRequests> RequestMapping<'bound, T> {
         let mapped = unsafe { Mapped::new(InRequest(rq), ()) };
         let error = match result {
             Ok(described) if taken == mapped.raw.sg().size => {
-                let mapped = ManuallyDrop::new(mapped);
+                let mapped = DeviceOwned::new(mapped);
                 return Ok((Self { mapped }, described));
             }
             Ok(_) => EINVAL,
@@ -336,17 +334,7 @@ impl<'bound, T: MapsRequests> RequestMapping<'bound, T> {
     /// See [`RequestMapping`].
     #[inline]
     pub unsafe fn unmap(self) -> ARef<Request<T>> {
-        let mut this = ManuallyDrop::new(self);
-
-        // SAFETY: `this` is neither used again nor dropped.
-        let mapped = unsafe { ManuallyDrop::take(&mut this.mapped) };
-        mapped.unmap_from_device().0.into_request()
-    }
-}
-
-impl<T: MapsRequests> Drop for RequestMapping<'_, T> {
-    fn drop(&mut self) {
-        self.mapped.report_leak();
+        self.mapped.unmap().0.into_request()
     }
 }
 
@@ -413,18 +401,6 @@ impl Iterator for Segments<'_> {
 struct InRequest<T: MapsRequests>(ARef<Request<T>>);
 
 impl<T: MapsRequests> InRequest<T> {
-    #[inline]
-    fn sg(&self) -> &bindings::dma_phys_sg {
-        // SAFETY: The request is valid. By the type invariant the list belongs to this value.
-        unsafe { &*self.0.data().get_ref().list().0 }
-    }
-
-    #[inline]
-    fn sg_mut(&mut self) -> &mut bindings::dma_phys_sg {
-        // SAFETY: See `sg()`.
-        unsafe { &mut *self.0.data().get_ref().list().0 }
-    }
-
     /// Returns the request, with its list unmapped.
     #[inline]
     fn into_request(self) -> ARef<Request<T>> {
@@ -437,54 +413,16 @@ impl<T: MapsRequests> InRequest<T> {
     }
 }
 
-// SAFETY: The methods read the fields of the list, or call the C core with it.
-unsafe impl<T: MapsRequests> Raw for InRequest<T> {
+impl<T: MapsRequests> RawSg for InRequest<T> {
     #[inline]
-    fn dev(&self) -> *mut bindings::device {
-        self.sg().dev
+    fn sg(&self) -> &bindings::dma_phys_sg {
+        // SAFETY: The request is valid. By the type invariant the list belongs to this value.
+        unsafe { &*self.0.data().get_ref().list().0 }
     }
 
     #[inline]
-    fn size(&self) -> usize {
-        self.sg().size
-    }
-
-    #[inline]
-    fn route(&self) -> u8 {
-        self.sg().route
-    }
-
-    #[inline]
-    fn flags(&self) -> u8 {
-        self.sg().flags
-    }
-
-    #[inline]
-    unsafe fn sync_for_cpu(&mut self, offset: usize, len: usize) -> c_int {
-        // SAFETY: The list is empty, or live for a bound device, and is borrowed exclusively.
-        unsafe { bindings::dma_phys_sg_sync_for_cpu(self.sg_mut(), offset, len) }
-    }
-
-    #[inline]
-    unsafe fn sync_for_device(&mut self, offset: usize, len: usize) -> c_int {
-        // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sg_sync_for_device(self.sg_mut(), offset, len) }
-    }
-
-    #[inline]
-    fn needs_unmap(&self) -> bool {
-        true
-    }
-
-    #[inline]
-    unsafe fn unmap(&mut self) {
-        // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sg_unmap(self.sg_mut()) }
-    }
-
-    #[inline]
-    unsafe fn unmap_nosync(&mut self) {
-        // SAFETY: See `sync_for_cpu()`.
-        unsafe { bindings::dma_phys_sg_unmap_nosync(self.sg_mut()) }
+    fn sg_mut(&mut self) -> &mut bindings::dma_phys_sg {
+        // SAFETY: See `sg()`.
+        unsafe { &mut *self.0.data().get_ref().list().0 }
     }
 }

@@ -4,8 +4,10 @@
 
 use super::{
     mapped::{
+        CpuOwned,
+        DeviceOwned,
         Mapped,
-        Raw, //
+        RawSg, //
     },
     part::elements_to_bytes,
     prepared::List,
@@ -29,12 +31,10 @@ use crate::{
         Bound,
         Device, //
     },
-    error::to_result,
     prelude::*, //
 };
 use core::{
     marker::PhantomData,
-    mem::ManuallyDrop,
     ops::{
         Deref,
         DerefMut,
@@ -84,7 +84,7 @@ use core::{
 /// # Ok::<(), Error>(())
 /// ```
 pub struct SgMapping<'bound, K: Kind, D: Direction> {
-    mapped: ManuallyDrop<Mapped<'bound, List, K>>,
+    mapped: CpuOwned<'bound, List, K>,
     _direction: PhantomData<D>,
 }
 
@@ -120,26 +120,17 @@ pub struct SgMapping<'bound, K: Kind, D: Direction> {
 /// ```
 #[must_use = "dropping it leaks the memory and its mapping"]
 pub struct SgInFlight<'bound, K: Kind, D: Direction> {
-    mapped: ManuallyDrop<Mapped<'bound, List, K>>,
+    mapped: DeviceOwned<'bound, List, K>,
     _direction: PhantomData<D>,
 }
 
 impl<'bound, K: Kind, D: Direction> SgMapping<'bound, K, D> {
     #[inline]
-    fn new_mapped(mapped: Mapped<'bound, List, K>) -> Self {
+    fn new_owned(mapped: CpuOwned<'bound, List, K>) -> Self {
         Self {
-            mapped: ManuallyDrop::new(mapped),
+            mapped,
             _direction: PhantomData,
         }
-    }
-
-    /// Takes the contents out, without `drop()`.
-    #[inline]
-    fn into_mapped(self) -> Mapped<'bound, List, K> {
-        let mut this = ManuallyDrop::new(self);
-
-        // SAFETY: `this` is neither used again nor dropped.
-        unsafe { ManuallyDrop::take(&mut this.mapped) }
     }
 
     /// Returns the length of all ranges in bytes, which is never 0.
@@ -157,28 +148,17 @@ impl<'bound, K: Kind, D: Direction> SgMapping<'bound, K, D> {
     /// Hands the memory to the device, same as [`Mapping::submit`](super::Mapping::submit).
     #[inline]
     pub fn submit(self) -> SgInFlight<'bound, K, D> {
-        let mapped = self.into_mapped().sync_for_device();
-
-        SgInFlight::new_mapped(mapped)
+        SgInFlight::new_owned(self.mapped.submit())
     }
 }
 
 impl<'bound, K: Kind, D: Direction> SgInFlight<'bound, K, D> {
     #[inline]
-    fn new_mapped(mapped: Mapped<'bound, List, K>) -> Self {
+    fn new_owned(mapped: DeviceOwned<'bound, List, K>) -> Self {
         Self {
-            mapped: ManuallyDrop::new(mapped),
+            mapped,
             _direction: PhantomData,
         }
-    }
-
-    /// Takes the contents out, without `drop()`.
-    #[inline]
-    fn into_mapped(self) -> Mapped<'bound, List, K> {
-        let mut this = ManuallyDrop::new(self);
-
-        // SAFETY: `this` is neither used again nor dropped.
-        unsafe { ManuallyDrop::take(&mut this.mapped) }
     }
 
     /// Returns the segments, in the order of the ranges.
@@ -271,7 +251,9 @@ impl<'bound, M, D: Direction> SgMapping<'bound, Cpu<M>, D> {
     ) -> Result<Self, MapError<Prepared<M>>> {
         let flags = bindings::DMA_PHYS_SKIP_CPU_SYNC;
 
-        Ok(Self::new_mapped(map_list::<M, D>(dev, prepared, flags)?))
+        Ok(Self::new_owned(CpuOwned::new(map_list::<M, D>(
+            dev, prepared, flags,
+        )?)))
     }
 
     /// Unmaps the memory and returns it, same as [`Mapping::unmap`](super::Mapping::unmap).
@@ -282,7 +264,7 @@ impl<'bound, M, D: Direction> SgMapping<'bound, Cpu<M>, D> {
     /// Unmaps the memory and returns it, prepared to be mapped again.
     #[inline]
     pub fn unmap_prepared(self) -> Prepared<M> {
-        let (list, kind) = self.into_mapped().unmap_from_cpu();
+        let (list, kind) = self.mapped.unmap();
 
         Prepared {
             list,
@@ -324,7 +306,9 @@ impl<'bound, M, D: Direction> SgInFlight<'bound, Cpu<M>, D> {
         dev: &'bound Device<Bound>,
         prepared: Prepared<M>,
     ) -> Result<Self, MapError<Prepared<M>>> {
-        Ok(Self::new_mapped(map_list::<M, D>(dev, prepared, 0)?))
+        Ok(Self::new_owned(DeviceOwned::new(map_list::<M, D>(
+            dev, prepared, 0,
+        )?)))
     }
 
     /// Takes the memory back from the device. It stays mapped.
@@ -340,10 +324,8 @@ impl<'bound, M, D: Direction> SgInFlight<'bound, Cpu<M>, D> {
     /// See [`SgMapping`].
     #[inline]
     pub unsafe fn complete(self) -> SgMapping<'bound, Cpu<M>, D> {
-        let mapped = self.into_mapped().sync_for_cpu();
-
         // INVARIANT: The caller guarantees that the device accesses no byte.
-        SgMapping::new_mapped(mapped)
+        SgMapping::new_owned(self.mapped.complete())
     }
 
     /// Takes the memory back from the device, unmaps it and returns it.
@@ -368,7 +350,7 @@ impl<'bound, M, D: Direction> SgInFlight<'bound, Cpu<M>, D> {
     /// See [`Prepared`].
     #[inline]
     pub unsafe fn unmap_prepared(self) -> Prepared<M> {
-        let (list, kind) = self.into_mapped().unmap_from_device();
+        let (list, kind) = self.mapped.unmap();
 
         Prepared {
             list,
@@ -388,14 +370,8 @@ impl<'bound, M, D: Direction> SgInFlight<'bound, Cpu<M>, D> {
         len: usize,
         memory: impl FnOnce(&mut M) -> Result<*mut T>,
     ) -> Result<Part<'a, T, D>> {
-        let mapped = &mut *self.mapped;
-        let memory = memory(&mut mapped.kind.0)?;
-        // SAFETY: By the type invariant of `Mapped` the list is live, and its device is bound.
-        to_result(unsafe { Raw::sync_for_cpu(&mut mapped.raw, offset, len) })?;
-
-        // SAFETY: The bytes were just transferred to the CPU, and `memory` is at them. They are
-        // borrowed exclusively for as long as `self`.
-        Ok(unsafe { Part::new(&mut mapped.raw, offset, len, &mut *memory) })
+        // SAFETY: The caller guarantees it.
+        unsafe { self.mapped.share(offset, len, |kind| memory(&mut kind.0)) }
     }
 }
 
@@ -500,7 +476,9 @@ impl<'bound, 'peer, D: Direction> SgInFlight<'bound, Mmio<'peer>, D> {
 
         // SAFETY: The list was just mapped for `dev`, which is bound for `'bound`. The C core holds
         // the peer until it is unmapped, so the device memory stays.
-        Ok(Self::new_mapped(unsafe { Mapped::new(list, Mmio::new()) }))
+        Ok(Self::new_owned(DeviceOwned::new(unsafe {
+            Mapped::new(list, Mmio::new())
+        })))
     }
 
     /// Unmaps the ranges.
@@ -510,7 +488,7 @@ impl<'bound, 'peer, D: Direction> SgInFlight<'bound, Mmio<'peer>, D> {
     /// From now on the device accesses no byte of the ranges through this mapping, because it never
     /// got the addresses, or has finished and holds no descriptor for it, or was stopped.
     pub unsafe fn unmap(self) {
-        self.into_mapped().unmap_from_device();
+        self.mapped.unmap();
     }
 }
 
@@ -573,19 +551,5 @@ impl<M, D: Writable> SgMapping<'_, Cpu<M>, D> {
     #[inline]
     pub(super) fn memory_mut(&mut self) -> &mut M {
         &mut self.mapped.kind.0
-    }
-}
-
-impl<K: Kind, D: Direction> Drop for SgMapping<'_, K, D> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: `mapped` is not used again.
-        drop(unsafe { ManuallyDrop::take(&mut self.mapped) }.unmap_from_cpu());
-    }
-}
-
-impl<K: Kind, D: Direction> Drop for SgInFlight<'_, K, D> {
-    fn drop(&mut self) {
-        self.mapped.report_leak();
     }
 }
