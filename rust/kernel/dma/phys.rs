@@ -76,6 +76,7 @@
 
 mod cpu_phys;
 mod direction;
+mod handle;
 mod map_error;
 mod mapped;
 mod mapping;

@@ -3,12 +3,14 @@
 //! One range mapped for one device.
 
 use super::{
+    handle::{
+        Handle,
+        Raw, //
+    },
     mapped::{
         CpuOwned,
         DeviceOwned,
-        Handle,
-        Mapped,
-        Raw, //
+        Mapped, //
     },
     part::elements_to_bytes,
     CpuPhys,

@@ -3,7 +3,7 @@
 //! A part of memory that the device owns, for the CPU.
 
 use super::{
-    mapped::Raw,
+    handle::Raw,
     Direction,
     Writable, //
 };

@@ -3,7 +3,7 @@
 //! Memory of many ranges, prepared for a device.
 
 use super::{
-    mapped::RawSg,
+    handle::RawSg,
     CpuPhys,
     MapError,
     SgMemory,

@@ -3,10 +3,10 @@
 //! Block requests mapped for a device.
 
 use super::{
+    handle::RawSg,
     mapped::{
         DeviceOwned,
-        Mapped,
-        RawSg, //
+        Mapped, //
     },
     MapError,
     Route,

@@ -3,11 +3,11 @@
 //! Many ranges mapped for one device.
 
 use super::{
+    handle::RawSg,
     mapped::{
         CpuOwned,
         DeviceOwned,
-        Mapped,
-        RawSg, //
+        Mapped, //
     },
     part::elements_to_bytes,
     prepared::List,
