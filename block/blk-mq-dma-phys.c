@@ -109,6 +109,19 @@ blk_dma_phys_check_page(struct device *dev, struct blk_dma_phys_iter *iter)
 	       blk_dma_phys_set_p2p(dev, iter, page);
 }
 
+static noinline int blk_dma_phys_start_source(struct device *dev,
+					      struct request *rq, u32 flags,
+					      struct dma_phys_sg *sg,
+					      struct blk_dma_phys_iter *iter)
+{
+	int err;
+
+	err = blk_dma_phys_check_page(dev, iter);
+	return unlikely(err) ? err :
+	       dma_phys_sg_map_start(dev, &iter->source, rq_dma_dir(rq), flags,
+				     sg, &iter->sg);
+}
+
 /* What the block layer promised of the segments is kept when they are merged. */
 static struct dma_phys_limits blk_dma_phys_limits(const struct request_queue *q)
 {
@@ -119,13 +132,12 @@ static struct dma_phys_limits blk_dma_phys_limits(const struct request_queue *q)
 	};
 }
 
-static __always_inline int blk_dma_phys_init(struct device *dev,
-					     struct request *rq,
-					     struct blk_dma_phys_iter *iter,
-					     unsigned long caller)
+static noinline int blk_dma_phys_start_any(struct device *dev,
+					   struct request *rq, u32 flags,
+					   struct dma_phys_sg *sg,
+					   struct blk_dma_phys_iter *iter,
+					   unsigned long caller)
 {
-	if (unlikely(!dev) || unlikely(!rq) || unlikely(!iter))
-		return -EINVAL;
 	if (unlikely(rq->rq_flags & RQF_SPECIAL_PAYLOAD)) {
 		iter->iter = (struct blk_map_iter){
 			.bvecs = &rq->special_vec,
@@ -147,7 +159,27 @@ static __always_inline int blk_dma_phys_init(struct device *dev,
 		.kinds = BIT(DMA_PHYS_CPU),
 		.caller = caller,
 	};
-	return blk_dma_phys_check_page(dev, iter);
+	return blk_dma_phys_start_source(dev, rq, flags, sg, iter);
+}
+
+/* A request of one bio vector, which obeys the limits of the queue. */
+static __always_inline bool blk_dma_phys_one(struct device *dev,
+					     struct request *rq, u32 flags,
+					     struct dma_phys_sg *sg,
+					     struct blk_dma_phys_iter *iter)
+{
+	struct bio *bio = rq->bio;
+	struct bio_vec bv;
+
+	if (rq->nr_phys_segments != 1 ||
+	    unlikely(rq->rq_flags & RQF_SPECIAL_PAYLOAD) ||
+	    unlikely(!bio) || unlikely(!bio_has_data(bio)))
+		return false;
+	bv = mp_bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
+	return bv.bv_len == blk_rq_bytes(rq) &&
+	       likely(!is_pci_p2pdma_page(bv.bv_page)) &&
+	       dma_phys_sg_map_one(dev, bvec_phys(&bv), bv.bv_len,
+				   rq_dma_dir(rq), flags, sg, &iter->sg);
 }
 
 static noinline int blk_dma_phys_start(struct device *dev, struct request *rq,
@@ -155,12 +187,10 @@ static noinline int blk_dma_phys_start(struct device *dev, struct request *rq,
 				       struct blk_dma_phys_iter *iter,
 				       unsigned long caller)
 {
-	int err;
-
-	err = blk_dma_phys_init(dev, rq, iter, caller);
-	return unlikely(err) ? err :
-	       dma_phys_sg_map_start(dev, &iter->source, rq_dma_dir(rq), flags,
-				     sg, &iter->sg);
+	if (unlikely(!dev) || unlikely(!rq) || unlikely(!sg) || unlikely(!iter))
+		return -EINVAL;
+	return blk_dma_phys_one(dev, rq, flags, sg, iter) ?:
+	       blk_dma_phys_start_any(dev, rq, flags, sg, iter, caller);
 }
 
 /**
@@ -234,9 +264,11 @@ int blk_rq_dma_phys_map(struct device *dev, struct request *rq, u32 flags,
 EXPORT_SYMBOL_GPL(blk_rq_dma_phys_map);
 
 /* Gaps, length and count of a request are those of its data: compute them. */
-static int blk_dma_phys_init_integrity(struct device *dev, struct request *rq,
-				       struct blk_dma_phys_iter *iter,
-				       unsigned long caller)
+static noinline int
+blk_dma_phys_start_integrity(struct device *dev, struct request *rq, u32 flags,
+			     struct dma_phys_sg *sg,
+			     struct blk_dma_phys_iter *iter,
+			     unsigned long caller)
 {
 	struct blk_map_iter pages;
 	phys_addr_t end = 0;
@@ -264,7 +296,7 @@ static int blk_dma_phys_init_integrity(struct device *dev, struct request *rq,
 		iter->source.size += bv.bv_len;
 		iter->source.count++;
 	}
-	return blk_dma_phys_check_page(dev, iter);
+	return blk_dma_phys_start_source(dev, rq, flags, sg, iter);
 }
 
 /**
@@ -284,11 +316,7 @@ int blk_rq_integrity_dma_phys_map_start(struct device *dev, struct request *rq,
 					u32 flags, struct dma_phys_sg *sg,
 					struct blk_dma_phys_iter *iter)
 {
-	int err;
-
-	err = blk_dma_phys_init_integrity(dev, rq, iter, _RET_IP_);
-	return err ?: dma_phys_sg_map_start(dev, &iter->source, rq_dma_dir(rq),
-					    flags, sg, &iter->sg);
+	return blk_dma_phys_start_integrity(dev, rq, flags, sg, iter, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(blk_rq_integrity_dma_phys_map_start);
 
@@ -313,9 +341,7 @@ int blk_rq_integrity_dma_phys_map(struct device *dev, struct request *rq,
 
 	if (!segments || !max_segments)
 		return -EINVAL;
-	more = blk_dma_phys_init_integrity(dev, rq, &iter, _RET_IP_) ?:
-	       dma_phys_sg_map_start(dev, &iter.source, rq_dma_dir(rq), flags,
-				     sg, &iter.sg);
+	more = blk_dma_phys_start_integrity(dev, rq, flags, sg, &iter, _RET_IP_);
 	return dma_phys_sg_map_rest(sg, &iter.sg, more, segments, max_segments);
 }
 EXPORT_SYMBOL_GPL(blk_rq_integrity_dma_phys_map);

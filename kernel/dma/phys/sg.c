@@ -112,6 +112,8 @@ static noinline int dma_phys_sg_next(struct dma_phys_sg *sg,
 {
 	int err;
 
+	if (!iter->mapped)
+		return dma_phys_sg_start(sg, iter);
 	err = dma_phys_sg_map_run(sg, iter);
 	if (err || iter->mapped == sg->size)
 		err = dma_phys_sg_finish(sg, iter, err);
@@ -213,6 +215,7 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 	iter->path = source->path;
 	iter->run.len = 0;
 	iter->ahead.len = 0;
+	iter->rest.len = 0;
 	iter->mapped = 0;
 	iter->phys = 0;
 	iter->fast_end = 0;
@@ -234,10 +237,52 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 	} else if (!dma_phys_sg_is_bus(sg, iter)) {
 		return dma_phys_sg_start(sg, iter);
 	}
-	return likely(dma_phys_sg_fast(sg, iter)) ? dma_phys_sg_emit(iter) :
-						    dma_phys_sg_start(sg, iter);
+	return dma_phys_sg_map_next(sg, iter);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sg_map_start);
+
+/**
+ * dma_phys_sg_map_one() - map memory that is one segment without a translation
+ * @dev: the device
+ * @phys: physical address of the memory
+ * @size: length in bytes, not 0
+ * @dir: as for dma_phys_sg_map_start(), as all that follows
+ * @flags: 0 or DMA_PHYS_SKIP_CPU_SYNC
+ * @sg: an empty list
+ * @iter: the iterator
+ *
+ * For sources that know that they are one range. On false nothing has changed:
+ * dma_phys_sg_map_start() maps the range, or says why not.
+ *
+ * Context: Any.
+ * Return: true if the segment is mapped, and is the only one.
+ */
+bool dma_phys_sg_map_one(struct device *dev, phys_addr_t phys, size_t size,
+			 enum dma_data_direction dir, u32 flags,
+			 struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter)
+{
+	u64 last;
+
+	if (unlikely(!dma_phys_fast_use(dev, dir)) || use_dma_iommu(dev) ||
+	    !dma_phys_fast_device(dev) || unlikely(dma_phys_fast_offset(dev)) ||
+	    unlikely(!dma_phys_last(phys, size, &last)) ||
+	    unlikely(last >= dma_phys_fast_end(dev)) ||
+	    unlikely(size > dma_get_max_seg_size(dev)) ||
+	    unlikely((phys ^ last) > dma_get_seg_boundary(dev)) ||
+	    unlikely(flags & ~DMA_PHYS_SKIP_CPU_SYNC) || unlikely(sg->dev) ||
+	    trace_dma_phys_sg_map_enabled())
+		return false;
+
+	sg->dev = dev;
+	sg->size = size;
+	dma_phys_set_tail(sg, dir, flags, DMA_PHYS_CPU, DMA_PHYS_DIRECT,
+			  DMA_PHYS_FAST);
+	iter->addr = phys;
+	iter->len = size;
+	iter->rest.len = 0;
+	iter->mapped = size;
+	return true;
+}
 
 /**
  * dma_phys_sg_map_next() - map the next segment
