@@ -11,6 +11,8 @@
 #include <linux/instruction_pointer.h>
 #include <linux/pci-p2pdma.h>
 
+#include "../kernel/dma/phys/fastpath.h"
+
 static void blk_dma_phys_set_bio(struct blk_map_iter *iter, struct bio *bio)
 {
 	iter->bio = bio;

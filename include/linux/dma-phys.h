@@ -336,9 +336,6 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 			  enum dma_data_direction dir, u32 flags,
 			  struct dma_phys_sg *sg,
 			  struct dma_phys_sg_iter *iter);
-bool dma_phys_sg_map_one(struct device *dev, phys_addr_t phys, size_t size,
-			 enum dma_data_direction dir, u32 flags,
-			 struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
 int dma_phys_sg_map_next(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
 int dma_phys_sg_map_rest(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter,
 			 int more, struct dma_phys_segment *segments,

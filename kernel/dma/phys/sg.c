@@ -242,49 +242,6 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 EXPORT_SYMBOL_GPL(dma_phys_sg_map_start);
 
 /**
- * dma_phys_sg_map_one() - map memory that is one segment without a translation
- * @dev: the device
- * @phys: physical address of the memory
- * @size: length in bytes, not 0
- * @dir: as for dma_phys_sg_map_start(), as all that follows
- * @flags: 0 or DMA_PHYS_SKIP_CPU_SYNC
- * @sg: an empty list
- * @iter: the iterator
- *
- * For sources that know that they are one range. On false nothing has changed:
- * dma_phys_sg_map_start() maps the range, or says why not.
- *
- * Context: Any.
- * Return: true if the segment is mapped, and is the only one.
- */
-bool dma_phys_sg_map_one(struct device *dev, phys_addr_t phys, size_t size,
-			 enum dma_data_direction dir, u32 flags,
-			 struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter)
-{
-	u64 last;
-
-	if (unlikely(!dma_phys_fast_use(dev, dir)) || use_dma_iommu(dev) ||
-	    !dma_phys_fast_device(dev) || unlikely(dma_phys_fast_offset(dev)) ||
-	    unlikely(!dma_phys_last(phys, size, &last)) ||
-	    unlikely(last >= dma_phys_fast_end(dev)) ||
-	    unlikely(size > dma_get_max_seg_size(dev)) ||
-	    unlikely((phys ^ last) > dma_get_seg_boundary(dev)) ||
-	    unlikely(flags & ~DMA_PHYS_SKIP_CPU_SYNC) || unlikely(sg->dev) ||
-	    trace_dma_phys_sg_map_enabled())
-		return false;
-
-	sg->dev = dev;
-	sg->size = size;
-	dma_phys_set_tail(sg, dir, flags, DMA_PHYS_CPU, DMA_PHYS_DIRECT,
-			  DMA_PHYS_FAST);
-	iter->addr = phys;
-	iter->len = size;
-	iter->rest.len = 0;
-	iter->mapped = size;
-	return true;
-}
-
-/**
  * dma_phys_sg_map_next() - map the next segment
  * @sg: the list, which dma_phys_sg_map_start() started to map
  * @iter: its iterator
