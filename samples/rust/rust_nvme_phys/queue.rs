@@ -237,6 +237,13 @@ enum InFlight<'bound> {
 }
 
 impl<'bound> InFlight<'bound> {
+    fn request(&self) -> &Request<Namespace<'bound>> {
+        match self {
+            Self::Mapped(mapping) => mapping.request(),
+            Self::Plain(rq) => rq,
+        }
+    }
+
     /// Unmaps the data, and returns the request.
     ///
     /// # Safety
@@ -274,8 +281,9 @@ impl Tag<'_> {
 /// Number of completions that are taken with one lock.
 const CHUNK: usize = 4;
 
-/// Requests that the controller has completed, with the status that it has reported.
-type Done<'bound> = [Option<(InFlight<'bound>, Status)>; CHUNK];
+/// Requests that the controller has completed, the first ones of the array. Their data has the
+/// status that it has reported.
+type Done<'bound> = [Option<InFlight<'bound>>; CHUNK];
 
 /// A queue pair for the requests of disks.
 #[pin_data]
@@ -515,11 +523,11 @@ impl<'bound> Queue<'bound> {
             let count = self.take_completions(&mut done);
 
             // Unmapping may take long, so it is done without the lock.
-            for (in_flight, status) in done.iter_mut().take(count).filter_map(Option::take) {
+            for in_flight in done.iter_mut().map_while(Option::take) {
                 // SAFETY: The controller has completed the command.
                 let rq = unsafe { in_flight.unmap() };
+                let status = Status::from_raw(rq.data().load(Relaxed));
 
-                rq.data().store(status.raw(), Relaxed);
                 batch.complete(rq, status.is_success());
             }
             total += count;
@@ -538,19 +546,27 @@ impl<'bound> Queue<'bound> {
     fn take_completions(&self, done: &mut Done<'bound>) -> usize {
         let mut completions = self.completions.lock();
         let mut unknown = false;
+        let mut spaces = done.iter_mut();
         let mut count = 0;
 
-        for space in done {
+        while count < CHUNK {
             let Ok(Some(completion)) = completions.pop() else {
                 break;
             };
             let tag = self.tag(completion.cid.into());
 
             count += 1;
-            match tag.and_then(|tag| tag.in_flight.take()) {
-                Some(in_flight) => *space = Some((in_flight, completion.status)),
-                // The controller does not have this command: ignore the completion.
-                None => unknown = true,
+            // The controller does not have a command without a request: ignore the completion.
+            let Some(in_flight) = tag.and_then(|tag| tag.in_flight.take()) else {
+                unknown = true;
+                continue;
+            };
+            in_flight
+                .request()
+                .data()
+                .store(completion.status.raw(), Relaxed);
+            if let Some(space) = spaces.next() {
+                *space = Some(in_flight);
             }
         }
         if count < CHUNK {
