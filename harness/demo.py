@@ -47,7 +47,8 @@ FILESYSTEMS = "intel-strict"
 # The minimal drivers, by their language, and the machines that start them: one
 # for each route.
 EDU_DRIVERS = {"C": "edu_phys", "Rust": "rust_edu_phys"}
-EDU_MACHINES = ["direct", "bounce", "intel-lazy"]
+EDU_PEER_DRIVERS = {"C": "edu_peer_phys", "Rust": "rust_edu_peer_phys"}
+EDU_MACHINES = ["direct", "bounce", "intel-lazy", "p2p-bus"]
 # Seconds after which a copy that normally takes one has failed.
 EDU_TIMEOUT = 60
 
@@ -189,20 +190,25 @@ def run_filesystems(kernel, directory):
 def run_edu(name, kernel):
     """Boot one machine and start the minimal drivers: (log lines, errors)"""
     machine = vm.MACHINES[name]
+    if machine.mmio_route:
+        drivers, route, parameter = EDU_PEER_DRIVERS, machine.mmio_route, ""
+    else:
+        drivers, route = EDU_DRIVERS, machine.cpu_route
+        parameter = f"dma_bits={machine.edu_bits}"
     lines, errors = [], []
     with vm.VM(kernel, machine, devices=vm.edu(machine),
                name=f"demo-edu-{name}") as guest:
         device = guest.sh("find_pci 0x1234 0x11e8")
-        for driver in EDU_DRIVERS.values():
+        for driver in drivers.values():
             # It binds to the device, which then copies bytes.
-            guest.sh(f"unbind {device}; load {driver} "
-                     f"dma_bits={machine.edu_bits}")
+            guest.sh(f"load {driver} {parameter}")
             line = wait_log(guest, f"{driver} {device}: copied ")
             lines.append(line)
-            if not line.endswith(f"route {machine.cpu_route}: verified"):
+            if not line.endswith(f"route {route}: verified"):
                 errors.append(f"{driver}: '{line}', not verified on route "
-                              f"{machine.cpu_route}")
-        guest.sh(f"unbind {device}")
+                              f"{route}")
+            # The next driver binds to its devices.
+            guest.sh(f"rmmod {driver}")
     errors += guest.reports()
     return lines, [f"{name}: {line}" for line in errors]
 

@@ -22,8 +22,8 @@ from harness.progress import Step, say
 # The folders and the file to compile, and the options of which they need one.
 TARGETS = {
     "kernel/dma/phys/": ["DMA_PHYS"],
-    "samples/dma-phys/": ["SAMPLE_DMA_PHYS_EDU", "SAMPLE_DMA_PHYS_NVME",
-                          "SAMPLE_DMA_PHYS_HAZARDS"],
+    "samples/dma-phys/": ["SAMPLE_DMA_PHYS_EDU", "SAMPLE_DMA_PHYS_EDU_PEER",
+                          "SAMPLE_DMA_PHYS_NVME", "SAMPLE_DMA_PHYS_HAZARDS"],
     "block/blk-mq-dma-phys.o": ["BLOCK"],
 }
 
@@ -33,7 +33,8 @@ COMMON = ("RUST=n FAULT_INJECTION=y FAULT_INJECTION_DEBUG_FS=y DMA_PHYS=y "
           "DMA_PHYS_DEBUG=y FAIL_DMA_PHYS=y DMA_PHYS_FUZZ=y")
 
 # PCI_P2PDMA depends on PCI and 64BIT.
-NEEDS_P2PDMA = "peer.c peer_*.c fuzz*.c raw_hazards.c nvme_phys/*"
+NEEDS_P2PDMA = ("peer.c peer_*.c fuzz*.c raw_hazards.c edu_peer_phys.c "
+                "nvme_phys/*")
 I386 = ("LLVM=1", "ARCH=i386")
 
 
@@ -76,7 +77,7 @@ VARIANTS = {variant.name: variant for variant in (
     # Daily: removes most at once. Much of <linux/pci.h> and all of
     # <linux/pci-p2pdma.h> become stubs, and what has no stub is an error.
     Variant("no-pci", "PCI=n PCI_P2PDMA=n",
-            without="peer.c tests/* raw_hazards.c edu_phys.c nvme_phys/*",
+            without="peer.c tests/* raw_hazards.c edu_*.c nvme_phys/*",
             daily=True),
     Variant("no-p2pdma", "PCI=y PCI_P2PDMA=n", without=NEEDS_P2PDMA),
     Variant("no-iommu-dma", "IOMMU_SUPPORT=n IOMMU_DMA=n", without="fuzz*.c"),

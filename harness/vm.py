@@ -37,8 +37,8 @@ LOGS = CACHE / "log"
 DRIVERS = {"C": "nvme_phys", "Rust": "rust_nvme_phys"}
 # These go into the initramfs if the kernel has them as modules.
 MODULES = ["nvme", *DRIVERS.values(), "edu_phys", "rust_edu_phys",
-           "dma_phys_peer_test", "raw_hazards", "dma_phys_benchmark",
-           "rust_dma_phys_benchmark"]
+           "edu_peer_phys", "rust_edu_peer_phys", "dma_phys_peer_test",
+           "raw_hazards", "dma_phys_benchmark", "rust_dma_phys_benchmark"]
 
 CMB_BYTES = 16 << 20
 

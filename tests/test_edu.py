@@ -4,10 +4,15 @@
 When such a driver is bound, QEMU's edu copies a pattern from a list of ranges to one
 range. QEMU reads the copy from the memory of the machine, at the physical address in
 the kernel's trace. Then the driver is unbound and unloaded while the device works.
+
+On machines with peers, edu copies the pattern within the memory of ivshmem-plain.
+There the driver is also unbound from ivshmem-plain while edu works.
 """
 
 import dataclasses
+import errno
 import itertools
+import os
 import pathlib
 import re
 import tempfile
@@ -20,7 +25,7 @@ from harness import demo, vm
 # What the drivers write into their source: four pages.
 PATTERN = bytes((i * 7 + i // 256) & 0xff for i in range(4 * 4096))
 # Each page is a segment, and the device raises an interrupt for each transfer: of a
-# segment to its buffer, and of its buffer to the target.
+# page to its buffer, and of its buffer to the target.
 SEGMENTS = 4
 INTERRUPTS = 2 * SEGMENTS
 
@@ -32,6 +37,10 @@ MAX_ROUNDS = 10
 class Driver:
     """A minimal driver, and the device."""
 
+    names = demo.EDU_DRIVERS
+    # The bytes of the range that the driver maps, after a copy.
+    mapped = PATTERN
+
     def __init__(self, guest, name):
         self.vm = guest
         self.name = name
@@ -41,6 +50,21 @@ class Driver:
     def load(self):
         """A line of shell that loads the module, which binds to a free device."""
         return f"load {self.name} dma_bits={self.vm.machine.edu_bits}"
+
+    @property
+    def result(self):
+        """What it logs about a copy."""
+        return (f"copied {len(PATTERN)} bytes, {SEGMENTS} segments, "
+                f"route {self.vm.machine.cpu_route}: verified")
+
+    @property
+    def events(self):
+        """The maps and unmaps of a copy, see trace(), without addresses."""
+        size, route = len(PATTERN), self.vm.machine.cpu_route
+        return [("dma_phys_map", "cpu", "from-device", size, route),
+                ("dma_phys_sg_map", "cpu", "to-device", size, route),
+                ("dma_phys_sg_unmap", "cpu", "to-device", size, route),
+                ("dma_phys_unmap", "cpu", "from-device", size, route)]
 
     # Lines of shell. They start no process, so one of them can follow another while
     # the device works.
@@ -65,60 +89,92 @@ class Driver:
     def wait_copied(self):
         """Wait for one copy, and check it."""
         wait_until(self.copied, message=lambda: self.vm.sh("dmesg"))
-        assert self.copied() == [
-            f"copied {len(PATTERN)} bytes, {SEGMENTS} segments, "
-            f"route {self.vm.machine.cpu_route}: verified"]
+        assert self.copied() == [self.result]
 
-    def trace(self):
-        """Maps and unmaps since clear(): [(event, direction, phys, size, route)]
+    def trace(self, error=0):
+        """Maps and unmaps since clear(): [(event, kind, direction, phys, size, route)]
 
-        All of them succeeded.
+        All of them ended with this error.
         """
         events = re.findall(
-            r" (dma_phys_\w+): (\S+) cpu (\S+) phys=(\w+) size=(\d+) route=(\w+) "
-            r".* err=(\S+)$", self.vm.sh("cat $TRACING/trace"), re.M)
+            r" (dma_phys_\w+): (\S+) (\w+) (\S+) phys=(\w+) size=(\d+) "
+            r"route=(\w+) .* err=(\S+)$", self.vm.sh("cat $TRACING/trace"), re.M)
         assert {device for _, device, *_ in events} <= {self.pci}, events
-        assert {error for *_, error in events} <= {"0"}, events
-        return [(event, direction, int(phys, 16), int(size), route)
-                for event, _, direction, phys, size, route, _ in events]
+        assert {result for *_, result in events} <= {str(-error)}, events
+        return [(event, kind, direction, int(phys, 16), int(size), route) for
+                event, _, kind, direction, phys, size, route, _ in events]
 
     def check_trace(self, copies):
-        """Each copy mapped a list and a range, and both were unmapped."""
-        size, route = len(PATTERN), self.vm.machine.cpu_route
-        expected = [("dma_phys_map", "from-device", size, route),
-                    ("dma_phys_sg_map", "to-device", size, route),
-                    ("dma_phys_sg_unmap", "to-device", size, route),
-                    ("dma_phys_unmap", "from-device", size, route)]
-        assert sorted((event, direction, size, route)
-                      for event, direction, _, size, route in self.trace()) == \
-            sorted(expected * copies)
+        """Each copy mapped what it needs, and all was unmapped."""
+        assert sorted((event, kind, direction, size, route) for
+                      event, kind, direction, _, size, route in self.trace()) == \
+            sorted(self.events * copies)
 
-    def read_target(self):
-        """The bytes of the range that was mapped last, as QEMU reads them."""
-        phys, size = [(phys, size) for event, _, phys, size, _ in self.trace()
-                      if event == "dma_phys_map"][-1]
+    def check_memory(self):
+        """QEMU reads the right bytes in the range that was mapped last."""
+        phys = [phys for event, _, _, phys, *_ in self.trace()
+                if event == "dma_phys_map"][-1]
         with tempfile.TemporaryDirectory() as directory:
             path = pathlib.Path(directory, "memory")
-            self.vm.qmp("pmemsave", val=phys, size=size, filename=str(path))
-            return path.read_bytes()
+            self.vm.qmp("pmemsave", val=phys, size=len(self.mapped),
+                        filename=str(path))
+            assert path.read_bytes() == self.mapped
 
     def interrupts(self):
         """How many interrupts the driver had since it was bound."""
         words = self.vm.sh(f"grep ' {self.name}$' /proc/interrupts").split()
         return sum(map(int, itertools.takewhile(str.isdigit, words[1:])))
 
-    def interrupt_copy(self, line):
+    def interrupt_copy(self, line, end=":"):
         """Run a line that binds the driver and removes it, while the device works.
 
-        All is unmapped after each round.
+        All is unmapped after each round. The other line ends a round.
         """
         for _ in range(MAX_ROUNDS):
             self.clear()
             self.vm.sh(line)
             self.check_trace(copies=1)
+            self.vm.sh(end)
             if not self.copied():
                 return
         pytest.fail("each copy ended before the driver was removed")
+
+
+class PeerDriver(Driver):
+    """A minimal driver for edu and a peer, and these devices."""
+
+    names = demo.EDU_PEER_DRIVERS
+    # The copy follows the source.
+    mapped = 2 * PATTERN
+
+    def __init__(self, guest, name):
+        super().__init__(guest, name)
+        self.peer = guest.sh("find_pci 0x1af4 0x1110")
+
+    @property
+    def load(self):
+        """The same. edu is first, so its probe is deferred until there is a peer."""
+        return (f"load {self.name} && until [ -e $PCI/drivers/{self.name}/"
+                f"{self.pci} ]; do :; done")
+
+    @property
+    def result(self):
+        return (f"copied {len(PATTERN)} bytes, "
+                f"route {self.vm.machine.mmio_route}: verified")
+
+    @property
+    def events(self):
+        size, route = len(self.mapped), self.vm.machine.mmio_route
+        return [("dma_phys_map", "mmio", "bidirectional", size, route),
+                ("dma_phys_unmap", "mmio", "bidirectional", size, route)]
+
+    @property
+    def bind_peer(self):
+        return f"echo {self.peer} >$PCI/drivers/{self.name}/bind"
+
+    @property
+    def unbind_peer(self):
+        return f"echo {self.peer} >$PCI/drivers/{self.name}/unbind"
 
 
 # --- steps of a boot --------------------------------------------------------------
@@ -128,7 +184,7 @@ def copies(driver):
     driver.vm.sh(driver.load)
     driver.wait_copied()
     driver.check_trace(copies=1)
-    assert driver.read_target() == PATTERN
+    driver.check_memory()
     assert driver.interrupts() == INTERRUPTS
 
 
@@ -150,8 +206,36 @@ def unbound_in_flight(driver):
         driver.clear()
         driver.vm.sh(driver.bind)
         driver.wait_copied()
-        assert driver.read_target() == PATTERN
+        driver.check_memory()
         driver.vm.sh(driver.unbind)
+
+
+def peer_unbound_in_flight(driver):
+    """edu is revoked, and stays bound. It copies again when both are bound again."""
+    for _ in range(ROUNDS):
+        driver.interrupt_copy(
+            f"{driver.bind} && {driver.unbind_peer}",
+            f"{driver.unbind} && {driver.bind_peer}")
+        driver.clear()
+        driver.vm.sh(driver.bind)
+        driver.wait_copied()
+        driver.check_memory()
+        driver.vm.sh(driver.unbind)
+
+
+def peer_unbound_when_idle(driver):
+    """edu is still a client of the peer. Without a peer, its probe fails."""
+    driver.clear()
+    driver.vm.sh(driver.bind)
+    driver.wait_copied()
+    driver.vm.sh(f"{driver.unbind_peer} && {driver.unbind}")
+    driver.check_trace(copies=1)
+    driver.clear()
+    assert driver.vm.try_sh(driver.bind).code
+    driver.vm.sh(f"{driver.bind_peer} && {driver.bind}")
+    driver.wait_copied()
+    driver.vm.sh(driver.unbind)
+    driver.check_trace(copies=1)
 
 
 def unloaded_in_flight(driver):
@@ -160,8 +244,27 @@ def unloaded_in_flight(driver):
         driver.interrupt_copy(f"{driver.load} && rmmod {driver.name}")
 
 
+def is_refused(driver):
+    """The probe of edu fails, each time with the error of the map."""
+    error = errno.EREMOTEIO
+    report = (f"{driver.name} {driver.pci}: probe with driver {driver.name} "
+              f"failed with error {-error}")
+
+    driver.clear()
+    driver.vm.sh(f"load {driver.name}")
+    wait_until(lambda: report in driver.vm.sh("dmesg"),
+               message=lambda: driver.vm.sh("dmesg"))
+    bind = driver.vm.try_sh(driver.bind)
+    assert bind.code and os.strerror(error) in bind.out
+    assert driver.vm.sh("dmesg").count(report) == 2
+    assert {event for event, *_ in driver.trace(error)} == {"dma_phys_map"}
+    assert not driver.copied()
+
+
 # With each driver, in this order.
 STEPS = [copies, binds_again, unbound_in_flight, unloaded_in_flight]
+PEER_STEPS = [copies, binds_again, unbound_in_flight, peer_unbound_in_flight,
+              peer_unbound_when_idle, unloaded_in_flight]
 
 
 def other_driver_is_next(drivers):
@@ -173,7 +276,7 @@ def other_driver_is_next(drivers):
         first.clear()
         first.vm.sh(f"{first.bind} && {first.unbind} && {second.bind}")
         second.wait_copied()
-        assert second.read_target() == PATTERN
+        second.check_memory()
         second.vm.sh(second.unbind)
 
 
@@ -199,6 +302,28 @@ class Boot:
     def __str__(self):
         return f"{self.flavour}-{self.machine}"
 
+    @property
+    def driver(self):
+        """The class of the drivers."""
+        return PeerDriver if vm.MACHINES[self.machine].mmio_route else Driver
+
+    @property
+    def steps(self):
+        """Functions for each driver."""
+        if self.driver is Driver:
+            return STEPS
+        route = vm.MACHINES[self.machine].mmio_route
+        return [is_refused] if route == "refused" else PEER_STEPS
+
+    def names(self):
+        """The names of all steps, in order."""
+        names = ["boot", *(f"{driver} {function.__name__}"
+                           for driver in self.driver.names.values()
+                           for function in self.steps)]
+        if self.driver is Driver:
+            names.append("other_driver_is_next")
+        return [*names, "nothing_is_left", "log"]
+
     def run(self, kernel):
         """{step: "" or how it failed}"""
         machine = vm.MACHINES[self.machine]
@@ -213,18 +338,18 @@ class Boot:
             assert "dma-phys: " not in guest.console(), guest.full_log()
         return results
 
-    @staticmethod
-    def _run_steps(guest, results):
+    def _run_steps(self, guest, results):
         guest.sh("echo 1 >$TRACING/events/dma_phys/enable")
-        drivers = [Driver(guest, name) for name in demo.EDU_DRIVERS.values()]
+        drivers = [self.driver(guest, name) for name in self.driver.names.values()]
         for driver in drivers:
-            for function in STEPS:
+            for function in self.steps:
                 with step(results, f"{driver.name} {function.__name__}"):
                     function(driver)
             # If a step has failed, the driver may still be bound.
             guest.try_sh(f"unbind {driver.pci}; rmmod {driver.name}")
-        with step(results, "other_driver_is_next"):
-            other_driver_is_next(drivers)
+        if self.driver is Driver:
+            with step(results, "other_driver_is_next"):
+                other_driver_is_next(drivers)
         guest.sh(f"unbind {drivers[0].pci}")
         with step(results, "nothing_is_left"):
             nothing_is_left(guest)
@@ -232,14 +357,13 @@ class Boot:
 
 BOOTS = [Boot("base", "direct"), Boot("base", "bounce"),
          Boot("base", "intel-lazy"), Boot("debug", "intel-lazy"),
+         Boot("base", "p2p-bus"), Boot("base", "p2p-refused"),
+         Boot("debug", "p2p-bus"), Boot("base", "p2p-bridge", long=True),
          Boot("debug", "direct", long=True), Boot("debug", "bounce", long=True)]
-NAMES = ["boot", *(f"{driver} {function.__name__}"
-                   for driver in demo.EDU_DRIVERS.values() for function in STEPS),
-         "other_driver_is_next", "nothing_is_left", "log"]
 
 
 @pytest.mark.parametrize("boot, name", [
     pytest.param(boot, name, id=f"{boot}-{name.replace(' ', '-')}")
-    for boot in BOOTS for name in NAMES])
+    for boot in BOOTS for name in boot.names()])
 def test_edu(booted, boot, name):
     check_step(booted(boot), name)

@@ -36,6 +36,7 @@ RUST_CRATES = {
     for crate, under in {"rust/kernel.o": "rust/kernel/",
                          **{f"samples/rust/{name}.o": f"samples/rust/{name}"
                             for name in ("rust_nvme_phys", "rust_edu_phys",
+                                         "rust_edu_peer_phys",
                                          "rust_dma_phys_benchmark")},
                          }.items()}
 # The files of the core.

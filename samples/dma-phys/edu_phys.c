@@ -10,7 +10,8 @@
  * unmaps what is in flight.
  *
  * "./run demo" starts it, and samples/rust/rust_edu_phys.rs, the same driver in
- * Rust. The second lesson is the NVMe driver, see nvme_phys/nvme_phys.h.
+ * Rust. edu_peer_phys.c copies in the memory of another device. The second
+ * lesson is the NVMe driver, see nvme_phys/nvme_phys.h.
  */
 #include <linux/cleanup.h>
 #include <linux/dma-mapping.h>

@@ -8,8 +8,9 @@
 //! [`Edu::submit`] maps both, and the interrupt of the last transfer unmaps them. `unbind` stops
 //! the device and unmaps what is in flight.
 //!
-//! "./run demo" starts it, and `samples/dma-phys/edu_phys.c`, the same driver in C. The second
-//! lesson is the NVMe driver, see `rust_nvme_phys.rs`.
+//! "./run demo" starts it, and `samples/dma-phys/edu_phys.c`, the same driver in C.
+//! `rust_edu_peer_phys.rs` copies in the memory of another device. The second lesson is the NVMe
+//! driver, see `rust_nvme_phys.rs`.
 
 use core::ptr;
 use kernel::{
