@@ -23,7 +23,7 @@ EXCEPTIONS = {
     "__pci_p2pdma_update_state": "blk-mq-dma-phys.c",
     # Read only: while dma:dma_map_phys is traced, the fast path is off, and the
     # kernel's own entry point traces.
-    "__tracepoint_dma_map_phys": "map.c, sg.c, sg_array.c",
+    "__tracepoint_dma_map_phys": "blk-mq-dma-phys.c, map.c, sg.c, sg_array.c",
 }
 
 

@@ -170,6 +170,16 @@ static __always_inline bool dma_phys_sg_fast(struct dma_phys_sg *sg,
 	       !dma_phys_sg_finish(sg, iter, 0);
 }
 
+/* Map a run, and return its first segment. */
+static noinline int dma_phys_sg_advance(struct dma_phys_sg *sg,
+					struct dma_phys_sg_iter *iter)
+{
+	if (likely(sg->flags & DMA_PHYS_FAST) &&
+	    likely(dma_phys_sg_fast(sg, iter)))
+		return dma_phys_sg_emit(iter);
+	return dma_phys_sg_next(sg, iter);
+}
+
 /**
  * dma_phys_sg_map_start() - start to map many ranges
  * @dev: the device; its driver has set a DMA mask
@@ -201,6 +211,7 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 			  struct dma_phys_sg_iter *iter)
 {
 	struct dma_phys_limits limits;
+	bool fast;
 
 	if (unlikely(!source) || unlikely(!iter) || unlikely(!sg) ||
 	    unlikely(sg->dev) || unlikely(!source->next) ||
@@ -209,6 +220,7 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 	    dma_phys_check(dev, dir, flags))
 		return -EINVAL;
 
+	fast = dma_phys_fast_use(dev, dir);
 	limits = dma_phys_sg_limits(dev);
 	iter->source = source;
 	iter->limits = dma_phys_both_limits(&limits, &source->limits);
@@ -223,7 +235,7 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 	sg->dev = dev;
 	sg->size = source->size;
 	dma_phys_set_tail(sg, dir, flags, DMA_PHYS_CPU, DMA_PHYS_NONE, 0);
-	if (unlikely(!dma_phys_fast_use(dev, dir)))
+	if (unlikely(!fast))
 		return dma_phys_sg_start(sg, iter);
 
 	if (likely(source->kinds == BIT(DMA_PHYS_CPU)) && !use_dma_iommu(dev) &&
@@ -237,7 +249,7 @@ int dma_phys_sg_map_start(struct device *dev, struct dma_phys_source *source,
 	} else if (!dma_phys_sg_is_bus(sg, iter)) {
 		return dma_phys_sg_start(sg, iter);
 	}
-	return dma_phys_sg_map_next(sg, iter);
+	return dma_phys_sg_advance(sg, iter);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sg_map_start);
 
@@ -258,9 +270,6 @@ int dma_phys_sg_map_next(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter)
 		return dma_phys_sg_emit(iter);
 	if (iter->mapped == sg->size)
 		return 0;
-	if (likely(sg->flags & DMA_PHYS_FAST) &&
-	    likely(dma_phys_sg_fast(sg, iter)))
-		return dma_phys_sg_emit(iter);
-	return dma_phys_sg_next(sg, iter);
+	return dma_phys_sg_advance(sg, iter);
 }
 EXPORT_SYMBOL_GPL(dma_phys_sg_map_next);
