@@ -137,7 +137,7 @@ def run(part, kernel, directory):
              for name in "ab"]
     rows = []
     with vm.VM(kernel, machine, devices=vm.nvme(machine, disks),
-               name=f"demo-{part.machine}", programs=True) as guest:
+               name=f"demo-{part.machine}", programs=bool(part.mmio)) as guest:
         names = guest.sh("controllers").split()
         for language, driver in vm.DRIVERS.items():
             guest.sh(f"load {driver} && bind {driver} {' '.join(names)}")

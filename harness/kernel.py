@@ -33,6 +33,7 @@ import sys
 import time
 from pathlib import Path
 
+from harness.arch import ARCHES
 from harness.progress import Step, say
 
 REPO = Path(__file__).resolve().parent.parent
@@ -40,9 +41,14 @@ CACHE = Path("/cache")
 LOGS = CACHE / "log"
 KERNEL_SRC = Path("/kernel-src")
 
-FLAVOURS = {"base": ["base"], "debug": ["base", "debug"]}
+# The kernels: {flavour: (architecture, fragments of harness/config)}
+FLAVOURS = {"base": ("x86-64", ["common", "x86-64"]),
+            "debug": ("x86-64", ["common", "x86-64", "debug"]),
+            "arm64": ("arm64", ["common", "arm64"])}
+# The kernel that tests of an architecture need first.
+FIRST = {"x86-64": "base", "arm64": "arm64"}
 # Steps of a build from scratch, for progress if no earlier build left its count.
-STEPS = {"base": 2650, "debug": 2750}
+STEPS = {"base": 2650, "debug": 2750, "arm64": 2500}
 # The folders of the repository that are laid over the kernel tree.
 OVERLAY = ("kernel", "block", "include", "rust", "samples", "Documentation")
 # A build does not depend on these.
@@ -435,8 +441,12 @@ class Kernel:
     build: Path
 
     @property
+    def arch(self):
+        return ARCHES[FLAVOURS[self.flavour][0]]
+
+    @property
     def image(self):
-        return self.build / "arch/x86/boot/bzImage"
+        return self.build / self.arch.image
 
     @property
     def modules(self):
@@ -480,10 +490,10 @@ class Kernel:
                               (self.build / ".config").read_text(), re.M))
 
 
-def _fragment(flavour):
+def fragment(flavour):
     """The options of a flavour: {name: value}. The last fragment has priority."""
     wanted = {}
-    for name in FLAVOURS[flavour]:
+    for name in FLAVOURS[flavour][1]:
         text = (REPO / f"harness/config/{name}.config").read_text()
         wanted |= dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.M))
     return wanted
@@ -496,7 +506,7 @@ class Build:
         self.tree = tree
         self.flavour = flavour
         self.lock = f"kernel-{flavour}"
-        self.wanted = _fragment(flavour)
+        self.wanted = fragment(flavour)
         self.dir = CACHE / "build" / \
             f"{flavour}-{_hash(tree.source.key, _toolchain())}"
         self.stamp = self.dir / "dma-phys.stamp"
@@ -547,7 +557,7 @@ class Build:
 
     def _command(self, *arguments):
         return ["make", "-C", self.tree.linux, f"O={self.dir}", "LLVM=1",
-                *arguments]
+                *self.kernel.arch.make, *arguments]
 
     def _configure(self):
         configured = self.dir / "dma-phys.configured"
@@ -578,7 +588,7 @@ class Build:
         log = LOGS / f"kernel-{self.flavour}.log"
         jobs = len(os.sched_getaffinity(0))
         command = self._command(f"-j{jobs}", "--output-sync=target",
-                                "bzImage", "modules")
+                                self.kernel.arch.target, "modules")
         done, expected = self._steps()
         with Step(f"building kernel {self.flavour}") as step:
             code, done = _follow(command, log, step, done, expected)
@@ -707,16 +717,20 @@ def build(flavour="base"):
 
 def environment(kernel):
     """The variables that pass a kernel to other programs."""
-    return {"DMA_PHYS_SRC": str(kernel.src), "DMA_PHYS_BUILD": str(kernel.build)}
+    return {"DMA_PHYS_SRC": str(kernel.src),
+            _variable(kernel.flavour): str(kernel.build)}
+
+
+def _variable(flavour):
+    return "DMA_PHYS_BUILD" + ("" if flavour == "base" else f"_{flavour.upper()}")
 
 
 def from_environment(flavour="base"):
     """The kernel that the variables of environment() name, or None."""
-    name = "DMA_PHYS_BUILD" + ("" if flavour == "base" else f"_{flavour.upper()}")
-    if not os.environ.get(name):
+    build_dir = os.environ.get(_variable(flavour))
+    if not build_dir:
         return None
-    return Kernel(flavour, Path(os.environ["DMA_PHYS_SRC"]),
-                  Path(os.environ[name]))
+    return Kernel(flavour, Path(os.environ["DMA_PHYS_SRC"]), Path(build_dir))
 
 
 def exit_on_signals():

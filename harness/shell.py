@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A shell in a virtual machine with the programs of the tool root.
+"""A shell in a virtual machine.
 
 Two NVMe controllers are behind one switch, so that they can reach each other by bus
-address.
+address. A machine of the host's architecture has the programs of the tool root, another
+one those of its initramfs.
 """
 
 import os
@@ -10,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import oracle, vm
+from harness import arch, oracle, vm
 
 # Large enough for any file system. The image is sparse.
 DISK_SIZE = 1 << 30
@@ -84,10 +85,15 @@ def command(kernel, disks, home):
 
 def main():
     """Run the shell. The environment names the kernel."""
-    kernel = vm.kernel()
+    kernel = vm.kernel(sys.argv[1])
     with tempfile.TemporaryDirectory() as directory:
         disks = [oracle.Image(Path(directory, name), f"disk-{name}",
                               size=DISK_SIZE) for name in "ab"]
+        if kernel.arch.name != arch.DEFAULT:
+            machine = vm.MACHINES[f"{kernel.arch.name}-p2p-bus"]
+            guest = vm.VM(kernel, machine, devices=vm.nvme(machine, disks), shell=True)
+            words = guest.arguments()
+            return os.spawnvp(os.P_WAIT, words[0], words)
         home = Path(directory, "home")
         home.mkdir()
         (home / ".bashrc").write_text(rc(kernel))

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The test run: builds the base kernel, runs pytest, prints "N passed, N failed".
+"""The test run: builds the first kernel, runs pytest, prints "N passed, N failed".
 
     python3 -m harness.suite [pytest arguments]
 """
 
+import argparse
 import os
 import sys
 
 import pytest
 
-from harness import kernel, progress
+from harness import arch, kernel, progress
 
 
 class Count:
@@ -42,13 +43,16 @@ class Count:
 def main(*arguments):
     """Run the tests that the arguments select, by default all."""
     kernel.exit_on_signals()
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--arch", default=arch.DEFAULT)
+    options, _ = parser.parse_known_args(arguments)
     try:
-        base = kernel.build("base")
+        first = kernel.build(kernel.FIRST[options.arch])
     except kernel.BuildError as error:
         progress.say(str(error))
         print("0 passed, 1 failed")
         return 1
-    os.environ.update(kernel.environment(base))
+    os.environ.update(kernel.environment(first))
     sys.stdout = progress.share_stdout()
     count = Count()
     status = pytest.main(list(arguments), plugins=[count])

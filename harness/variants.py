@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Compile the C files of this repository in other configurations.
 
-A variant is base.config with some options changed, another compiler or another
+A variant is the base kernel with some options changed, another compiler or another
 architecture. Nothing is linked: make compiles what each of our files needs
 first, and our files. Variants of one compiler and architecture share a build
 directory, /cache/build/variants-<compiler>-<architecture>-<key of the tree>.
@@ -27,9 +27,8 @@ TARGETS = {
     "block/blk-mq-dma-phys.o": ["BLOCK"],
 }
 
-BASE = kernel.REPO / "harness/config/base.config"
 # On top of it: without Rust, which takes minutes; with all C files.
-COMMON = ("RUST=n FAULT_INJECTION=y FAULT_INJECTION_DEBUG_FS=y DMA_PHYS=y "
+COMMON = ("RUST=n KPROBES=y FAULT_INJECTION=y FAULT_INJECTION_DEBUG_FS=y DMA_PHYS=y "
           "DMA_PHYS_DEBUG=y FAIL_DMA_PHYS=y DMA_PHYS_FUZZ=y")
 
 # PCI_P2PDMA depends on PCI and 64BIT.
@@ -58,8 +57,12 @@ class Variant:
 
     @property
     def toolchain(self):
-        return ("clang" if "LLVM=1" in self.make else "gcc") + \
-            ("-i386" if "ARCH=i386" in self.make else "-x86")
+        compiler = "clang" if "LLVM=1" in self.make else "gcc"
+        return f"{compiler}-{dict(map(self._split, self.make)).get('ARCH', 'x86')}"
+
+    @staticmethod
+    def _split(word):
+        return word.split("=")
 
     def sources(self):
         """The C files that it compiles, as paths in the kernel tree."""
@@ -96,6 +99,17 @@ VARIANTS = {variant.name: variant for variant in (
     Variant("pae", "64BIT=n HIGHMEM4G=y M686=y X86_PAE=y PHYS_ADDR_T_64BIT=y "
             "SWIOTLB=y INTEL_IOMMU=y", without=NEEDS_P2PDMA, make=I386,
             daily=True),
+    # The same with devices that are not coherent, and with high memory.
+    Variant("arm-lpae", "MMU=y ARCH_MULTI_V7=y ARCH_VIRT=y ARM_LPAE=y HIGHMEM=y "
+            "SWIOTLB=y", without=NEEDS_P2PDMA, make=("LLVM=1", "ARCH=arm")),
+    # Devices that are not coherent, and no IOMMU.
+    Variant("riscv64", "MMU=y 64BIT=y PCI_P2PDMA=y RISCV_ISA_ZICBOM=y",
+            without="fuzz*.c", make=("LLVM=1", "ARCH=riscv")),
+    # Legacy dma_map_ops, and an architecture's own phys_to_dma().
+    Variant("ppc64le", "PPC64=y CPU_LITTLE_ENDIAN=y PPC_PSERIES=y PCI=y "
+            "PCI_P2PDMA=n", without=f"{NEEDS_P2PDMA} ", make=("LLVM=1", "ARCH=powerpc")),
+    # Big-endian, with IOMMU_DMA.
+    Variant("s390", "PCI=y IOMMU_DMA=y CPU_BIG_ENDIAN=y", make=("LLVM=1", "ARCH=s390")),
 )}
 
 
@@ -157,11 +171,11 @@ class VariantBuild:
             self.unfinished.unlink()
 
     def _configure(self):
-        wanted = _options(COMMON) | _options(self.variant.options)
+        wanted = kernel.fragment("base") | _options(COMMON) | \
+            _options(self.variant.options)
         fragment = self.dir / "dma-phys.config"
-        # Of two values the last has priority.
-        fragment.write_text(BASE.read_text() + "".join(
-            f"{name}={value}\n" for name, value in wanted.items()))
+        fragment.write_text("".join(f"{name}={value}\n"
+                                    for name, value in wanted.items()))
         # If this is missing, allnoconfig writes it. If it is older than .config,
         # make reads all Kconfig files again, with hundreds of compiler calls.
         (self.dir / "include/config/auto.conf").unlink(missing_ok=True)

@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 
+from harness import arch as arches
 from harness import kernel as kernels
 from harness.qmp import Channel, NoResponse, Refused
 
@@ -54,11 +55,6 @@ USR_DEVICE = ["-fsdev", "local,id=usr,path=/usr,security_model=none,readonly=on"
 
 # --- machines ---------------------------------------------------------------
 
-# Without five-level page tables: an interrupt while the kernel identifies the
-# processor would cause a false KASAN report.
-# Without x2APIC: under TCG the guest sometimes waits indefinitely for an interrupt,
-# and the one before it is never acknowledged.
-CPU_DEFAULT = "max,la57=off,x2apic=off"
 # The kernel allows P2P through the host bridge on an AMD Zen processor. On others it
 # refuses P2P through a bridge that it does not know, like that of q35.
 CPU_ZEN = "EPYC,vendor=AuthenticAMD,x2apic=off"
@@ -70,6 +66,9 @@ CPU_BEFORE_ZEN = "qemu64"
 class Machine:
     """A processor, an IOMMU or none, and buses.
 
+    board is QEMU's -machine, processor its -cpu; "" is that of the architecture. If it
+    is not coherent, device and CPU see each other's writes only after cache maintenance.
+
     cpu_route and mmio_route are the routes that maps of both kinds must have.
     mmio_route "refused" means -EREMOTEIO; with None no test maps MMIO. QEMU's edu
     device reaches addresses of edu_bits bits: without an IOMMU it needs all.
@@ -79,7 +78,10 @@ class Machine:
     text: str
     cpu_route: str
     mmio_route: str | None = None
-    processor: str = CPU_DEFAULT
+    arch: str = arches.DEFAULT
+    board: str = ""
+    processor: str = ""
+    coherent: bool = True
     append: str = ""
     devices: tuple[str, ...] = ()
     # The PCI slots of the devices under test, one device each.
@@ -95,6 +97,14 @@ SWITCH = (
     "xio3130-downstream,id=down0,bus=up,chassis=2,slot=0",
     "xio3130-downstream,id=down1,bus=up,chassis=3,slot=1",
 )
+
+SMMU = "iommu=smmuv3"
+
+
+def arm64(*arguments, **options):
+    """A row for arm64."""
+    return Machine(*arguments, arch="arm64", **options)
+
 
 MACHINES = {machine.name: machine for machine in [
     # With 3 GiB there is memory beyond 4 GiB, and the kernel allocates bounce
@@ -125,6 +135,23 @@ MACHINES = {machine.name: machine for machine in [
             devices=INTEL, edu_bits=28),
     Machine("p2p-refused", "no P2P path between the peers", "direct", "refused",
             processor=CPU_BEFORE_ZEN),
+    # All memory is beyond 1 GiB: without an IOMMU the edu device needs all bits.
+    arm64("arm64-direct", "no IOMMU, arm64", "direct"),
+    arm64("arm64-direct-nc", "no IOMMU, arm64, not coherent", "direct",
+          coherent=False),
+    arm64("arm64-bounce", "swiotlb=force, arm64", "bounce", append="swiotlb=force"),
+    arm64("arm64-bounce-nc", "swiotlb=force, arm64, not coherent", "bounce",
+          append="swiotlb=force", coherent=False),
+    arm64("arm64-lazy", "SMMUv3, lazy", "iommu", board=SMMU, edu_bits=28,
+          append="iommu.strict=0"),
+    arm64("arm64-lazy-nc", "SMMUv3, lazy, not coherent", "iommu", board=SMMU,
+          edu_bits=28, append="iommu.strict=0", coherent=False),
+    arm64("arm64-strict-nc", "SMMUv3, strict, not coherent", "iommu", board=SMMU,
+          edu_bits=28, append="iommu.strict=1", coherent=False),
+    arm64("arm64-p2p-bus", "peers behind one switch, arm64", "direct", "bus",
+          devices=SWITCH, slots=("bus=down0", "bus=down1")),
+    arm64("arm64-p2p-bus-nc", "the same, not coherent", "direct", "bus",
+          devices=SWITCH, slots=("bus=down0", "bus=down1"), coherent=False),
 ]}
 
 
@@ -202,7 +229,7 @@ def module_files(kernel):
 
 def initramfs(kernel):
     """The initramfs for a kernel; the cache has one for each content."""
-    busybox = pathlib.Path(shutil.which("busybox"))
+    busybox = pathlib.Path("/", kernel.arch.busybox)
     modules = module_files(kernel)
     contents = {"init": GUEST / "init",
                 "lib/guest.sh": GUEST / "guest.sh",
@@ -227,7 +254,8 @@ def _copy_contents(tree, contents, modules):
     for name, path in contents.items():
         shutil.copy(path, tree / name)
         (tree / name).chmod(0o755)
-    applets = subprocess.run([tree / "bin/busybox", "--list"], text=True,
+    # That of another architecture has the same applets, and does not run here.
+    applets = subprocess.run(["busybox", "--list"], text=True,
                              capture_output=True, check=True).stdout.split()
     for applet in set(applets) - {"busybox"}:
         (tree / "bin" / applet).symlink_to("busybox")
@@ -277,10 +305,6 @@ def reports(log):
 
 # --- running a machine --------------------------------------------------------
 
-# On a busy host an emulated processor may stall. The kernel would then distrust its
-# clock or its timer interrupt, and could hang at boot.
-CLOCK_OPTIONS = "tsc=reliable no_timer_check"
-
 # The guest's clock counts instructions: each takes one nanosecond, and those of all
 # processors add up. While all are idle it runs at the speed of the host's clock.
 ICOUNT_ACCEL = ["-accel", "tcg", "-icount", "shift=0,sleep=on"]
@@ -322,6 +346,8 @@ def accelerator(kernel):
     forced = os.environ.get("DMA_PHYS_ACCEL")
     if forced:
         return forced
+    if kernel.arch.name != arches.DEFAULT:
+        return "tcg"
     with _kvm_lock:
         if not _kvm_results:
             _kvm_results.append("kvm" if _kvm_works(kernel) else "tcg")
@@ -354,7 +380,8 @@ class VM:
     """A running machine, as a context manager that powers it off at the end.
 
     With icount=True its clock counts instructions. With single_thread=True QEMU
-    emulates its processors in one thread. Guests with minutes of hotplug need that:
+    emulates its processors in one thread. With shell=True the console is the standard
+    input and output of arguments(), for a person. Guests with minutes of hotplug need that:
     with several threads, QEMU 10.0 loses an interrupt about once in 300 rounds: the
     processor accepts it and the handler never runs.
     """
@@ -362,7 +389,7 @@ class VM:
     def __init__(self, kernel, machine, *, devices=(), append="", name="",
                  accel=None, console_timeout=None, boot_timeout=600, qmp=False,
                  programs=False, trace=(), power_off="poweroff -f", icount=False,
-                 cpus=2, single_thread=False):
+                 cpus=2, single_thread=False, shell=False):
         self.kernel = kernel
         self.machine = machine
         self.name = name or machine.name
@@ -374,10 +401,12 @@ class VM:
         self._icount = icount
         self._cpus = cpus
         self._single_thread = single_thread
+        self._shell = shell
         self._devices = [*devices, *(USR_DEVICE if programs else [])]
         self._programs = programs
         self._trace_events = list(trace)
         self._trace = None
+        self._tree = None
         self._append = append
         self._power_off = power_off
         self._console_timeout = console_timeout
@@ -401,9 +430,13 @@ class VM:
 
     def arguments(self):
         """The QEMU command line."""
-        machine = self.machine
-        append = [CLOCK_OPTIONS, "console=ttyS0 panic=-1 kunit.autorun=0",
-                  machine.append, self._append]
+        machine, arch = self.machine, self.kernel.arch
+        console, agent = f"file,path={self.log}", "stdio,signal=off"
+        if self._shell:
+            console, agent = "stdio,signal=off", "null"
+        append = [arch.append, f"console={arch.console} panic=-1 kunit.autorun=0",
+                  machine.append, self._append,
+                  "dma_phys_shell" * self._shell]
         if self._icount:
             accel = ICOUNT_ACCEL
         else:
@@ -412,18 +445,17 @@ class VM:
                 accel += ",thread=" + ("single" if self._single_thread
                                        else "multi")
             accel = ["-accel", accel]
-        args = ["qemu-system-x86_64", "-nodefaults", "-no-user-config",
-                "-display", "none", "-monitor", "none", "-no-reboot",
-                "-machine", "q35", *accel,
-                "-cpu", machine.processor, "-smp", str(self._cpus),
-                "-m", machine.memory,
+        board = [arch.qemu, "-nodefaults", "-no-user-config",
+                 "-display", "none", "-monitor", "none", "-no-reboot", *accel,
+                 "-cpu", machine.processor or arch.processor,
+                 "-smp", str(self._cpus), "-m", machine.memory,
+                 "-machine", ",".join(filter(None, (arch.board, machine.board)))]
+        args = [*board, *([] if machine.coherent else self._device_tree(board)),
                 "-kernel", str(self.kernel.image),
                 "-initrd", str(initramfs(self.kernel)),
                 "-append", " ".join(filter(None, append)),
-                "-chardev", f"file,id=console,path={self.log}",
-                "-serial", "chardev:console",
-                "-chardev", "stdio,id=agent,signal=off",
-                "-serial", "chardev:agent"]
+                "-chardev", f"{console},id=console", "-serial", "chardev:console",
+                "-chardev", f"{agent},id=agent", "-serial", "chardev:agent"]
         for device in machine.devices:
             args += ["-device", device]
         for event in self._trace_events:
@@ -433,6 +465,18 @@ class VM:
         if self._channel:
             args += self._channel.arguments()
         return args + self._devices
+
+    def _device_tree(self, board):
+        """Arguments: the device tree of the board, without coherent PCI devices."""
+        self._tree = tempfile.NamedTemporaryFile(suffix=".dtb")
+        path = self._tree.name
+        # The tree has a serial port for each of these, as the machine does.
+        subprocess.run([*board[:-1], f"{board[-1]},dumpdtb={path}",
+                        "-serial", "null", "-serial", "null"], check=True,
+                       capture_output=True)
+        subprocess.run(["fdtput", "-d", path, "/pcie@10000000", "dma-coherent"],
+                       check=True)
+        return ["-dtb", path]
 
     def start(self):
         """Boot, and wait until the guest reads commands."""

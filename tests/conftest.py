@@ -17,6 +17,7 @@ import threading
 
 import pytest
 
+from harness import arch as arches
 from harness import kernel as kernels
 from harness import progress, vm
 
@@ -128,7 +129,7 @@ class Reporter:
 _kernels = Kernels()
 _boots = Boots(_kernels)
 REPORTER = pytest.StashKey()
-# All boots of the collected tests: {module: {name: whether it is long}}
+# All boots of the collected tests: {architecture: {module: {name: whether it is long}}}
 COLLECTED = pytest.StashKey()
 
 
@@ -136,12 +137,15 @@ def pytest_addoption(parser):
     parser.addoption("--long", action="store_true",
                      help="also what takes too long for a daily run: see "
                           "tests/README.md")
+    parser.addoption("--arch", choices=list(arches.ARCHES), default=arches.DEFAULT,
+                     help="the tests with machines of this architecture")
 
 
 def pytest_configure(config):
-    """Programs that tests start find the base kernel in the environment."""
+    """Programs that tests start find the first kernel in the environment."""
     if not config.option.collectonly:
-        os.environ.update(kernels.environment(_kernels("base")))
+        os.environ.update(kernels.environment(
+            _kernels(kernels.FIRST[config.option.arch])))
 
 
 def _boot(item):
@@ -149,20 +153,31 @@ def _boot(item):
     return call and call.params.get("boot")
 
 
+def _arch(boot):
+    """What needs no machine is tested with the default architecture."""
+    return kernels.FLAVOURS[boot.flavour][0] if boot else arches.DEFAULT
+
+
+def _is_selected(item, option):
+    boot = _boot(item)
+    return _arch(boot) == option.arch and \
+        (option.long or not getattr(boot, "long", False))
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leave out long boots, and sort: see the top of this file.
+    """Leave out long boots and other architectures, and sort: see above.
 
     Boots of the base kernel come first: they run while no debug kernel is built.
     """
     collected = config.stash[COLLECTED] = {}
     for item in filter(_boot, items):
         boot = _boot(item)
-        collected.setdefault(item.module.__name__, {})[str(boot)] = \
+        modules = collected.setdefault(_arch(boot), {})
+        modules.setdefault(item.module.__name__, {})[str(boot)] = \
             getattr(boot, "long", False)
-    if not config.option.long:
-        long = {item for item in items if getattr(_boot(item), "long", False)}
-        config.hook.pytest_deselected(items=list(long))
-        items[:] = [item for item in items if item not in long]
+    left_out = [item for item in items if not _is_selected(item, config.option)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if _is_selected(item, config.option)]
     boots = sorted(filter(None, map(_boot, items)),
                    key=lambda boot: boot.flavour != "base")
     positions = {boot: number

@@ -300,7 +300,7 @@ class Boot:
     long: bool = False
 
     def __str__(self):
-        return f"{self.flavour}-{self.machine}"
+        return f"{self.flavour}-{self.machine.removeprefix('arm64-')}"
 
     @property
     def driver(self):
@@ -355,7 +355,9 @@ class Boot:
             nothing_is_left(guest)
 
 
-BOOTS = [Boot("base", "direct"), Boot("base", "bounce"),
+ARM64 = [Boot("arm64", name) for name, machine in vm.MACHINES.items()
+         if machine.arch == "arm64"]
+BOOTS = [*ARM64, Boot("base", "direct"), Boot("base", "bounce"),
          Boot("base", "intel-lazy"), Boot("debug", "intel-lazy"),
          Boot("base", "p2p-bus"), Boot("base", "p2p-refused"),
          Boot("debug", "p2p-bus"), Boot("base", "p2p-bridge", long=True),

@@ -16,6 +16,7 @@ import threading
 
 import pytest
 
+from harness import arch as arches
 from harness import vm
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
@@ -30,8 +31,9 @@ LEAK_ON = "dma_phys_kunit.leak=1"
 # The maps that it leaks, which dma_map_phys() reports to dma-debug.
 LEAKED = 3
 
-# Suites that only the debug kernel has.
-DEBUG_ONLY = {"dma_phys_debug", "dma_phys_fault"}
+# Suites that a kernel does not have.
+LACKS = {"base": {"dma_phys_debug", "dma_phys_fault", "dma_phys_observe"},
+         "debug": {"dma_phys_observe"}, "arm64": {"dma_phys_fault"}}
 
 # The suite with fault injection, and the parameters with which allocations fail as
 # well. dma-debug would disable itself if one of its allocations failed.
@@ -41,11 +43,15 @@ FAULT_ON = "dma_phys_kunit.fail_nth=1 dma_debug=off dma_phys.debug=1 " \
 FAULT_ROUTES = ["bounce", "intel-strict", "p2p-bus"]
 
 
-def reserved_memory(machine):
+def parameters(machine):
     """Kernel parameters that reserve memory and pass its addresses to the tests.
 
-    It is memory with struct pages, without, beyond mem=, and persistent.
+    It is memory with struct pages, without, beyond mem=, and persistent. Only x86
+    has such parameters.
     """
+    if machine.arch != arches.DEFAULT:
+        # QEMU does nothing for cache maintenance.
+        return "dma_phys_kunit.emulated=1"
     options = ["memmap=4M$512M memmap=4M!768M",
                f"dma_phys_kunit.persistent={768 << 20}"]
     megabytes = [512]
@@ -67,12 +73,13 @@ class Boot:
 
     def __str__(self):
         kind = {DISKS: "-disks", EXAMPLES: "-examples", LEAK: "-leak"}
-        return f"{self.flavour}-{self.machine}{kind.get(self.glob, '')}"
+        machine = self.machine.removeprefix(f"{self.flavour}-")
+        return f"{self.flavour}-{machine}{kind.get(self.glob, '')}"
 
     def runs(self, suite):
         """Whether the boot runs the suite."""
         return fnmatch.fnmatch(suite, self.glob) and \
-            (self.flavour == "debug" or suite not in DEBUG_ONLY)
+            suite not in LACKS.get(self.flavour, ())
 
     def run(self, kernel):
         """({(suite, case): (status, log)}, complaints, path of the log)"""
@@ -83,7 +90,7 @@ class Boot:
         with vm.VM(kernel, machine, devices=vm.edu(machine),
                    append=f"kunit.enable=1 kunit.autorun=1 "
                           f"kunit.filter_glob={self.glob} {more} "
-                          f"{reserved_memory(machine)}",
+                          f"{parameters(machine)}",
                    name=f"kunit-{self}") as guest:
             complaints = guest.final_check(expected_errors=1 if leak else 0)
         return (_cases(kernel, guest.console()),
@@ -220,6 +227,9 @@ CASES = [case for case in _c_cases() + _rust_cases() if case[0] != LEAK]
 BOOTS = [Boot("base", route, ROUTED) for route in ROUTES] \
     + [Boot("debug", route, ROUTED) for route in DEBUG_ROUTES] \
     + [Boot(flavour, "direct", DISKS) for flavour in ("base", "debug")]
+ARM64_BOOTS = [Boot("arm64", name, ROUTED) for name, machine in vm.MACHINES.items()
+               if machine.arch == "arm64"] + [Boot("arm64", "arm64-direct", DISKS)]
+ALL_BOOTS = BOOTS + ARM64_BOOTS
 EXAMPLE_BOOTS = [Boot("base", "direct", EXAMPLES),
                  Boot("debug", "direct", EXAMPLES, long=True)]
 LEAK_BOOTS = [Boot("debug", "direct", LEAK),
@@ -239,12 +249,12 @@ def check_case(results, suite, case):
 
 @pytest.mark.parametrize("boot,suite,case", [
     pytest.param(boot, suite, case, id=f"{boot}-{suite}-{case}")
-    for boot in BOOTS for suite, case in CASES if boot.runs(suite)])
+    for boot in ALL_BOOTS for suite, case in CASES if boot.runs(suite)])
 def test_case(booted, boot, suite, case):
     check_case(booted(boot), suite, case)
 
 
-@pytest.mark.parametrize("boot", BOOTS, ids=str)
+@pytest.mark.parametrize("boot", ALL_BOOTS, ids=str)
 def test_every_case_is_known(booted, boot):
     """The regular expressions above have found all cases in the sources."""
     cases, _, _ = booted(boot)
@@ -252,7 +262,7 @@ def test_every_case_is_known(booted, boot):
     assert {case for case in cases if case[0] != LEAK} <= set(CASES)
 
 
-@pytest.mark.parametrize("boot", BOOTS + EXAMPLE_BOOTS, ids=str)
+@pytest.mark.parametrize("boot", ALL_BOOTS + EXAMPLE_BOOTS, ids=str)
 def test_kernel_log_is_clean(booted, boot):
     _, complaints, log = booted(boot)
     assert not complaints, "\n".join([*complaints, log])

@@ -11,6 +11,7 @@ import subprocess
 import conftest
 import pytest
 import test_docs
+from harness import arch as arches
 from harness import variants
 
 TESTS = pathlib.Path(__file__).resolve().parent
@@ -86,9 +87,21 @@ def listed():
 def test_readme_lists_long_boots(request):
     """All boots of the modules that have long ones."""
     table = listed()
-    for module, boots in request.config.stash[conftest.COLLECTED].items():
+    collected = request.config.stash[conftest.COLLECTED]
+    for module, boots in collected[arches.DEFAULT].items():
         if any(boots.values()):
             assert table[module] == boots, module
+
+
+@pytest.mark.parametrize("arch", sorted(set(arches.ARCHES) - {arches.DEFAULT}))
+def test_readme_lists_architectures(request, arch):
+    """All boots of another architecture."""
+    table = README.read_text().partition(f"\n## {arch}\n")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(test_\w+)` \| ([^|]*) \|$", table, re.M))
+    assert {module: set(re.findall(r"[\w-]+", cell))
+            for module, cell in rows.items()} == \
+        {module: set(boots) for module, boots in
+         request.config.stash[conftest.COLLECTED][arch].items()}
 
 
 def test_readme_lists_variants():

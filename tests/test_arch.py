@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The NVMe drivers on other architectures move data by each route, as in ./run demo.
+
+Outside the machine all data is compared with the images, and the kernel's own driver
+reads both disks.
+"""
+
+import dataclasses
+import tempfile
+
+import pytest
+from harness import demo, vm
+
+
+@dataclasses.dataclass(frozen=True)
+class Boot:
+    """One boot with both drivers."""
+
+    flavour: str
+    machine: str
+
+    def __str__(self):
+        return self.machine
+
+    def run(self, kernel):
+        """(rows of the demo's table, errors)"""
+        part = demo.Part(self.machine, cpu=vm.MACHINES[self.machine].text)
+        with tempfile.TemporaryDirectory() as directory:
+            return demo.run(part, kernel, directory)
+
+
+BOOTS = [Boot("arm64", name) for name, machine in vm.MACHINES.items()
+         if machine.arch == "arm64"]
+
+
+@pytest.mark.parametrize("boot", BOOTS, ids=str)
+def test_both_drivers_move_data(booted, boot):
+    rows, errors = booted(boot)
+    assert errors + [row for row in rows if row.error] == []
+    assert [(row.driver, row.direction, row.verified) for row in rows] == \
+        [(driver, direction, "yes") for driver in vm.DRIVERS
+         for direction in ("from device", "to device")]
+    assert {row.route for row in rows} == {vm.MACHINES[boot.machine].cpu_route}
