@@ -130,7 +130,7 @@ NOT_SHOWN = {
     "H28": "two buffers in one cache line",
 }
 ELSEWHERE = "device that is not coherent"
-WHY_NOT = "not shown: x86-64 has no such device"
+WHY_NOT = "not shown: the machines of this page have no such device"
 
 # Mistakes in which no call is wrong: (mistake, raw API, typed maps).
 ANY_MACHINE = "all"

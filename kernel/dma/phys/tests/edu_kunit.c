@@ -339,9 +339,11 @@ void edu_unbind(void)
 	device_release_driver(edu.dev);
 }
 
+/* Its probe function has set another mask. */
 void edu_bind(struct kunit *test)
 {
 	edu_attach_driver(test, edu.pdev);
+	edu_set_mask(edu_default_mask());
 }
 
 void edu_need_iommu(struct kunit *test)

@@ -313,7 +313,8 @@ static void list_of_device_memory_is_not_touched(struct kunit *test)
 						   list->segments,
 						   list->max_segments,
 						   &list->sg);
-		KUNIT_EXPECT_EQ(test, list->count, 2);
+		/* Behind an IOMMU they may be one segment. */
+		KUNIT_EXPECT_GT(test, list->count, 0);
 		KUNIT_EXPECT_EQ(test, dma_phys_sg_sync_for_cpu(&list->sg, 0,
 							       size), 0);
 		KUNIT_EXPECT_EQ(test, dma_phys_sg_sync_for_device(&list->sg, 0,
