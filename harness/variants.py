@@ -99,17 +99,6 @@ VARIANTS = {variant.name: variant for variant in (
     Variant("pae", "64BIT=n HIGHMEM4G=y M686=y X86_PAE=y PHYS_ADDR_T_64BIT=y "
             "SWIOTLB=y INTEL_IOMMU=y", without=NEEDS_P2PDMA, make=I386,
             daily=True),
-    # The same with devices that are not coherent, and with high memory.
-    Variant("arm-lpae", "MMU=y ARCH_MULTI_V7=y ARCH_VIRT=y ARM_LPAE=y HIGHMEM=y "
-            "SWIOTLB=y", without=NEEDS_P2PDMA, make=("LLVM=1", "ARCH=arm")),
-    # Devices that are not coherent, and no IOMMU.
-    Variant("riscv64", "MMU=y 64BIT=y PCI_P2PDMA=y RISCV_ISA_ZICBOM=y",
-            without="fuzz*.c", make=("LLVM=1", "ARCH=riscv")),
-    # Legacy dma_map_ops, and an architecture's own phys_to_dma().
-    Variant("ppc64le", "PPC64=y CPU_LITTLE_ENDIAN=y PPC_PSERIES=y PCI=y "
-            "PCI_P2PDMA=n", without=f"{NEEDS_P2PDMA} ", make=("LLVM=1", "ARCH=powerpc")),
-    # Big-endian, with IOMMU_DMA.
-    Variant("s390", "PCI=y IOMMU_DMA=y CPU_BIG_ENDIAN=y", make=("LLVM=1", "ARCH=s390")),
 )}
 
 
