@@ -477,8 +477,9 @@ class VM:
         subprocess.run([*board[:-1], f"{board[-1]},dumpdtb={path}",
                         "-serial", "null", "-serial", "null"], check=True,
                        capture_output=True)
-        subprocess.run(["fdtput", "-d", path, "/pcie@10000000", "dma-coherent"],
-                       check=True)
+        # The root has the property as well, for all devices. That of the SMMU stays.
+        for node in ("/", "/pcie@10000000"):
+            subprocess.run(["fdtput", "-d", path, node, "dma-coherent"], check=True)
         return ["-dtb", path]
 
     def start(self):

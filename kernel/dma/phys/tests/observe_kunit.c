@@ -344,8 +344,9 @@ static void raw_flushes_without_the_attribute(struct kunit *test)
 		dma_unmap_phys(edu.dev, addr, range.len, DMA_TO_DEVICE, 0);
 	sums = observe_end();
 
-	KUNIT_EXPECT_EQ(test, sums.flushes, 1);
-	KUNIT_EXPECT_EQ(test, sums.flushed, range.len);
+	/* At map, and on some architectures at unmap. */
+	KUNIT_EXPECT_GE(test, sums.flushes, 1);
+	KUNIT_EXPECT_GE(test, sums.flushed, range.len);
 	KUNIT_EXPECT_EQ(test, sums.mmio, 0);
 }
 
