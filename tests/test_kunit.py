@@ -79,7 +79,7 @@ class Boot:
     def runs(self, suite):
         """Whether the boot runs the suite."""
         return fnmatch.fnmatch(suite, self.glob) and \
-            suite not in LACKS.get(self.flavour, ())
+            suite not in LACKS[self.flavour]
 
     def run(self, kernel):
         """({(suite, case): (status, log)}, complaints, path of the log)"""

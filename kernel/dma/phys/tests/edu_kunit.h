@@ -9,6 +9,7 @@
 #include <kunit/test.h>
 #include <linux/dma-phys.h>
 #include <linux/pci.h>
+#include <linux/ptrace.h>
 #include <linux/sizes.h>
 
 #include "edu.h"
@@ -185,6 +186,18 @@ phys_addr_t edu_translate(dma_addr_t addr);
 bool edu_in_pool(dma_addr_t addr);
 /* Physical addresses of all bounce buffers; false if they are not constant. */
 bool edu_get_pool(phys_addr_t *start, phys_addr_t *end);
+
+/* For kprobes: word @n of the arguments of the function. */
+static inline unsigned long edu_argument(struct pt_regs *regs, unsigned int n)
+{
+#ifdef CONFIG_HAVE_FUNCTION_ARG_ACCESS_API
+	return regs_get_kernel_argument(regs, n);
+#elif defined(CONFIG_ARM)
+	return regs->uregs[n];
+#else
+	return 0;
+#endif
+}
 
 /* ---- Leaks and log, edu_checks.c ---- */
 

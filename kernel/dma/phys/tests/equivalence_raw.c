@@ -95,25 +95,13 @@ static const char *const count_flush_symbols[] = {
 
 static struct kprobe count_flush_probes[ARRAY_SIZE(count_flush_symbols)];
 
-/* The second argument; the first one may take two registers. */
-static size_t count_flush_size(struct pt_regs *regs)
-{
-	unsigned int arg = sizeof(phys_addr_t) / sizeof(long);
-
-#ifdef CONFIG_HAVE_FUNCTION_ARG_ACCESS_API
-	return regs_get_kernel_argument(regs, arg);
-#elif defined(CONFIG_ARM)
-	return regs->uregs[arg];
-#else
-	return 0;
-#endif
-}
-
 static int count_flush(struct kprobe *probe, struct pt_regs *regs)
 {
 	if (current == READ_ONCE(count.task)) {
 		count.cost->flushes++;
-		count.cost->flushed += count_flush_size(regs);
+		/* The first argument may take two words. */
+		count.cost->flushed += edu_argument(regs, sizeof(phys_addr_t) /
+						    sizeof(long));
 	}
 	return 0;
 }

@@ -71,35 +71,24 @@ static bool observe_counts(phys_addr_t phys)
 
 /* ---- Probes ---- */
 
-static unsigned long observe_word(struct pt_regs *regs, unsigned int n)
-{
-#ifdef CONFIG_HAVE_FUNCTION_ARG_ACCESS_API
-	return regs_get_kernel_argument(regs, n);
-#elif defined(CONFIG_ARM)
-	return regs->uregs[n];
-#else
-	return 0;
-#endif
-}
-
 /* The first argument is a physical address, which may take two words. */
 static int observe_flush(struct kprobe *probe, struct pt_regs *regs)
 {
 	unsigned int words = sizeof(phys_addr_t) / sizeof(long);
-	u64 phys = observe_word(regs, 0);
+	u64 phys = edu_argument(regs, 0);
 
 	if (words == 2)
-		phys |= (u64)observe_word(regs, 1) << 32;
+		phys |= (u64)edu_argument(regs, 1) << 32;
 	if (observe_counts(phys)) {
 		observe.sums.flushes++;
-		observe.sums.flushed += observe_word(regs, words);
+		observe.sums.flushed += edu_argument(regs, words);
 	}
 	return 0;
 }
 
 static int observe_kmap_page(struct kprobe *probe, struct pt_regs *regs)
 {
-	struct page *page = (struct page *)observe_word(regs, 0);
+	struct page *page = (struct page *)edu_argument(regs, 0);
 
 	if (observe_counts(page_to_phys(page)))
 		observe.sums.kmaps++;
@@ -108,7 +97,7 @@ static int observe_kmap_page(struct kprobe *probe, struct pt_regs *regs)
 
 static int observe_kmap_pfn(struct kprobe *probe, struct pt_regs *regs)
 {
-	if (observe_counts(PFN_PHYS((phys_addr_t)observe_word(regs, 0))))
+	if (observe_counts(PFN_PHYS((phys_addr_t)edu_argument(regs, 0))))
 		observe.sums.kmaps++;
 	return 0;
 }
@@ -116,9 +105,9 @@ static int observe_kmap_pfn(struct kprobe *probe, struct pt_regs *regs)
 /* Of an IOMMU that is used here, a physical address takes one word. */
 static int observe_entry(struct kprobe *probe, struct pt_regs *regs)
 {
-	if (observe_counts(observe_word(regs, 2))) {
+	if (observe_counts(edu_argument(regs, 2))) {
 		observe.sums.entries++;
-		observe.sums.mmio += !!(observe_word(regs, 4) & IOMMU_MMIO);
+		observe.sums.mmio += !!(edu_argument(regs, 4) & IOMMU_MMIO);
 	}
 	return 0;
 }
