@@ -156,6 +156,8 @@ static noinline int blk_dma_phys_start_any(struct device *dev,
 		.next = blk_dma_phys_next,
 		.size = blk_rq_payload_bytes(rq),
 		.count = blk_rq_nr_phys_segments(rq),
+		/* The block layer has merged shorter ones as well. */
+		.min_len = SECTOR_SIZE,
 		.gaps = req_phys_gap_mask(rq),
 		.limits = blk_dma_phys_limits(rq->q),
 		.kinds = BIT(DMA_PHYS_CPU),
@@ -283,6 +285,7 @@ blk_dma_phys_start_integrity(struct device *dev, struct request *rq, u32 flags,
 	blk_dma_phys_set_bio(&iter->iter, rq->bio);
 	iter->source = (struct dma_phys_source){
 		.next = blk_dma_phys_next,
+		.min_len = SECTOR_SIZE,
 		.limits = blk_dma_phys_limits(rq->q),
 		.kinds = BIT(DMA_PHYS_CPU),
 		.caller = caller,

@@ -220,6 +220,8 @@ struct dma_phys_p2p_path {
  *	end, and each time after that
  * @size: length of all ranges in bytes
  * @count: maximum number of ranges
+ * @min_len: length of the shortest range in bytes, 0 if it is not known: then a
+ *	device that is not coherent may write to fewer adjacent ranges as one
  * @gaps: bitwise or of each end and each start where two successive ranges are
  *	not adjacent, or differ in more than address and length
  * @limits: constraints beside those of the device, {} if there are none
@@ -237,6 +239,7 @@ struct dma_phys_source {
 		     struct dma_phys_range *range);
 	size_t size;
 	size_t count;
+	size_t min_len;
 	u64 gaps;
 	struct dma_phys_limits limits;
 	const struct dma_phys_p2p_path *path;

@@ -149,7 +149,8 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	struct edu *edu = devm_kzalloc(dev, sizeof(*edu), GFP_KERNEL);
 	int err;
 
-	if (!edu_dma_bits || edu_dma_bits > 64)
+	/* With 32 bits writeq() is two writes, which the device does not take. */
+	if (!edu_dma_bits || edu_dma_bits > BITS_PER_LONG)
 		return -EINVAL;
 	if (!source || !target || !edu)
 		return -ENOMEM;

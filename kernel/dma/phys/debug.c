@@ -17,6 +17,7 @@
 #include <linux/init.h>
 #include <linux/iommu-dma.h>
 #include <linux/jiffies.h>
+#include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/page-flags.h>
@@ -361,7 +362,8 @@ u64 dma_phys_debug_age_ms(const struct dma_phys_debug_record *rec)
 static void debug_show_record(struct seq_file *m,
 			      const struct dma_phys_debug_record *rec)
 {
-	u64 age = dma_phys_debug_age_ms(rec);
+	u32 ms;
+	u64 seconds = div_u64_rem(dma_phys_debug_age_ms(rec), MSEC_PER_SEC, &ms);
 
 	seq_printf(m, "%s %s %s %s phys=%pap ", rec->name,
 		   dma_phys_kind_name(rec->kind),
@@ -372,8 +374,7 @@ static void debug_show_record(struct seq_file *m,
 	else
 		seq_printf(m, "addr=%pad", &rec->addr);
 	seq_printf(m, " size=%zu%s age=%llu.%03u %pS%s%s\n", rec->size,
-		   rec->is_sg ? " sg" : "", age / MSEC_PER_SEC,
-		   (u32)(age % MSEC_PER_SEC), (void *)rec->caller,
+		   rec->is_sg ? " sg" : "", seconds, ms, (void *)rec->caller,
 		   rec->stale ? " stale" : "", rec->leaked ? " leaked" : "");
 }
 

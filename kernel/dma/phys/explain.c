@@ -145,7 +145,9 @@ static u64 dma_phys_reach(struct device *dev)
 static noinline bool dma_phys_one_window(struct device *dev, phys_addr_t phys,
 					 size_t size)
 {
-	return likely(!dev->dma_range_map) ||
+	/* An architecture's own phys_to_dma() does not know windows. */
+	return IS_ENABLED(CONFIG_ARCH_HAS_PHYS_TO_DMA) ||
+	       likely(!dev->dma_range_map) ||
 	       translate_phys_to_dma(dev, phys + size - 1) -
 	       translate_phys_to_dma(dev, phys) == size - 1;
 }
@@ -354,10 +356,17 @@ enum dma_phys_route dma_phys_route(const struct dma_phys_map *map,
 				   phys_addr_t phys)
 {
 	struct device *dev = map->dev;
+	bool ops = get_dma_ops(dev);
 
 	if (use_dma_iommu(dev))
 		return DMA_PHYS_IOMMU;
-	if (get_dma_ops(dev))
+	/* The kernel leaves some maps of a device with ops to the direct route. */
+#ifdef CONFIG_DMA_OPS_BYPASS
+	ops &= !dev_dma_ops_bypass(dev) ||
+	       dma_phys_reach(dev) < dma_direct_get_required_mask(dev);
+#endif
+	if (ops && (map->kind == DMA_PHYS_MMIO ||
+		    !arch_dma_map_phys_direct(dev, phys + map->size)))
 		return DMA_PHYS_OPS;
 	if (map->kind == DMA_PHYS_CPU &&
 	    (dma_phys_must_bounce(dev, phys, map->size) ||

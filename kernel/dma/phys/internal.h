@@ -7,6 +7,7 @@
 #ifndef _KERNEL_DMA_PHYS_INTERNAL_H
 #define _KERNEL_DMA_PHYS_INTERNAL_H
 
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
 #include <linux/err.h>
@@ -155,6 +156,18 @@ static inline struct dma_phys_limits dma_phys_sg_limits(struct device *dev)
 		.boundary = dma_get_seg_boundary(dev),
 		.align = dma_get_min_align_mask(dev),
 	};
+}
+
+/*
+ * The device is not coherent, and a short range may be an object of kmalloc()
+ * that shares cache lines with others. The kernel bounces such a range by its
+ * length, so it must not become part of a longer one.
+ */
+static inline bool dma_phys_sg_keeps_short(const struct dma_phys_sg *sg,
+					   const struct dma_phys_source *source)
+{
+	return !dma_kmalloc_safe(sg->dev, sg->dir) &&
+	       source->min_len < 2 * ARCH_DMA_MINALIGN;
 }
 
 /* What trace events show of a list. */

@@ -92,8 +92,8 @@ int dma_phys_map_range(struct dma_phys_map *map, phys_addr_t phys, bool raw,
 		return dma_phys_map_bus(map, phys, path);
 
 	map->route = dma_phys_route(map, phys);
-	/* No legacy ops know peers. */
-	if (path && map->route == DMA_PHYS_OPS)
+	/* No legacy ops know peers, not even those that are bypassed. */
+	if (path && get_dma_ops(map->dev))
 		return -EOPNOTSUPP;
 	err = dma_phys_precheck(map, phys, raw);
 	if (err)
@@ -108,9 +108,12 @@ int dma_phys_map_range(struct dma_phys_map *map, phys_addr_t phys, bool raw,
 	if (map->addr == DMA_MAPPING_ERROR)
 		return dma_phys_explain(map, phys);
 
-	/* On a coherent device only a bounce buffer has to be synced. */
+	/*
+	 * On a coherent device only a bounce buffer has to be synced. Of a device
+	 * with ops the kernel says so of all maps.
+	 */
 	if (map->route == DMA_PHYS_DIRECT && map->kind == DMA_PHYS_CPU &&
-	    dev_is_dma_coherent(map->dev) &&
+	    dev_is_dma_coherent(map->dev) && !get_dma_ops(map->dev) &&
 	    dma_need_sync(map->dev, map->addr))
 		map->route = DMA_PHYS_BOUNCE;
 	return 0;

@@ -130,8 +130,8 @@ EXPORT_SYMBOL_GPL(cpu_phys_from_page);
  *
  * Context: See cpu_phys_from_page().
  * Return: 0, or -EINVAL if a pointer is NULL, @len is 0, @addr is outside the
- * linear map (vmalloc, modules, the kernel image) or on the stack of the
- * current task, or the range leaves memory or the linear map.
+ * linear map (vmalloc, modules, on most architectures the kernel image) or on
+ * the stack of the current task, or the range leaves memory or the linear map.
  */
 int cpu_phys_from_virt(const void *addr, size_t len, struct cpu_phys *range)
 {

@@ -7,6 +7,7 @@
 #define _KERNEL_DMA_PHYS_SEGMENT_H
 
 #include <linux/dma-phys.h>
+#include <linux/math64.h>
 
 /* The sum, saturated. */
 static inline u64 dma_phys_sum(u64 a, u64 b)
@@ -68,10 +69,11 @@ static inline u64 dma_phys_max_segments(const struct dma_phys_limits *limits,
 {
 	u64 full = limits->align < limits->max ? limits->max - limits->align :
 						 limits->max;
-	u64 max = size / full;
+	u64 max = div64_u64(size, full);
 
 	if (limits->boundary != (u64)-1)
-		max = dma_phys_sum(max, size / (limits->boundary + 1));
+		max = dma_phys_sum(max,
+				   div64_u64(size, limits->boundary + 1));
 	return dma_phys_sum(max, dma_phys_sum(ranges, ranges));
 }
 

@@ -41,7 +41,7 @@ static noinline int dma_phys_sg_finish(struct dma_phys_sg *sg,
 		dma_phys_debug_sg(sg, iter->phys, err, iter->caller);
 	}
 	if (err) {
-		/* The device has not seen the data: leave it as it was. */
+		/* The device has not seen the data: do not copy it back. */
 		sg->flags |= DMA_PHYS_SKIP_CPU_SYNC;
 		dma_phys_sg_ask_unmap(sg);
 		dma_phys_sg_clear(sg);

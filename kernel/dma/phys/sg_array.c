@@ -80,6 +80,7 @@ static int dma_phys_array_init(struct dma_phys_array *array, const void *ranges,
 
 	array->at = ranges;
 	array->left = count;
+	source->min_len = SIZE_MAX;
 	while (dma_phys_array_next(source, &range)) {
 		if (!dma_phys_range_ok(range.addr, range.len) ||
 		    range.kind > DMA_PHYS_MMIO ||
@@ -94,6 +95,9 @@ static int dma_phys_array_init(struct dma_phys_array *array, const void *ranges,
 		if (source->kinds &&
 		    (range.addr != end || !dma_phys_alike(&range, &last)))
 			source->gaps |= end | range.addr;
+		if (IS_ENABLED(CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC) &&
+		    range.kind == DMA_PHYS_CPU)
+			source->min_len = min(source->min_len, range.len);
 		source->kinds |= BIT(range.kind);
 		end = range.addr + range.len;
 		last = range;

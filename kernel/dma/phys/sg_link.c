@@ -32,6 +32,8 @@ bool dma_phys_sg_links(const struct dma_phys_sg *sg,
 		return false;
 	if (!coherent && hweight8(source->kinds) > 1)
 		return false;
+	if (source->count > 1 && dma_phys_sg_keeps_short(sg, source))
+		return false;
 	if (IS_ENABLED(CONFIG_DMA_API_DEBUG) && (!coherent || bounces))
 		return false;
 

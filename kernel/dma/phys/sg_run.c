@@ -74,16 +74,19 @@ static int dma_phys_sg_record(struct dma_phys_sg *sg,
 
 /*
  * Map the start of a run: as much as one dma_map_phys() takes. What exceeds a
- * bounce buffer takes several.
+ * bounce buffer, or a segment of a device with legacy ops, takes several.
  */
 static int dma_phys_sg_map_part(struct dma_phys_sg *sg,
 				struct dma_phys_sg_iter *iter,
 				struct dma_phys_map *map)
 {
 	const struct dma_phys_range *run = &iter->run;
-	struct dma_phys_limits bounce;
+	struct dma_phys_limits bounce, limits = dma_phys_sg_limits(sg->dev);
 	int err;
 
+	/* Ops may refuse for good what no segment of the device can be. */
+	if (get_dma_ops(sg->dev))
+		map->size = dma_phys_split(&limits, run->addr, run->len);
 	err = dma_phys_map_range(map, run->addr, run->raw,
 				 run->kind == DMA_PHYS_MMIO ? iter->path :
 							      NULL);
@@ -154,8 +157,9 @@ noinline int dma_phys_sg_take_run(struct dma_phys_sg *sg,
 	size_t left = sg->size - iter->mapped;
 	bool is_new = !run->len;
 	/* A range lies in one window of the bus, or is one that ops map. */
-	bool merge = use_dma_iommu(sg->dev) ||
-		     (!sg->dev->dma_range_map && !get_dma_ops(sg->dev));
+	bool merge = !dma_phys_sg_keeps_short(sg, source) &&
+		     (use_dma_iommu(sg->dev) ||
+		      (!sg->dev->dma_range_map && !get_dma_ops(sg->dev)));
 
 	if (is_new && !dma_phys_next_run(run, &iter->ahead, merge ? left : 0,
 					 source->next, iter->source))

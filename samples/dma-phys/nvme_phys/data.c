@@ -295,6 +295,7 @@ static blk_status_t nvme_phys_map_status(int err)
 	case 0:
 		return BLK_STS_OK;
 	case -EAGAIN:
+	case -EIO:	/* Legacy ops do not tell why. */
 	case -ENOMEM:
 		/* blk-mq runs the queue again, if need be after a delay. */
 		return BLK_STS_RESOURCE;

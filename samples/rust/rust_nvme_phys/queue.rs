@@ -626,7 +626,8 @@ impl<'bound> Queue<'bound> {
 
 /// Converts an error of [`RequestMapping::map`] for the block layer.
 fn map_error(error: Error) -> Error {
-    if error == EAGAIN || error == ENOMEM {
+    // Legacy `dma_map_ops` do not tell why they refuse: that is `EIO`.
+    if error == EAGAIN || error == EIO || error == ENOMEM {
         // The block layer dispatches the request again.
         ENOMEM
     } else if error == EREMOTEIO {

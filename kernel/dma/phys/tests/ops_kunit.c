@@ -93,7 +93,7 @@ static void ops_set(struct kunit *test, const struct dma_map_ops *ops)
 	if (use_dma_iommu(edu.dev))
 		kunit_skip(test, "an IOMMU translates for the device");
 	memset(&ops_calls, 0, sizeof(ops_calls));
-	set_dma_ops(edu.dev, ops);
+	edu_set_ops(ops);
 }
 
 static void ops_expect_call(struct kunit *test, dma_addr_t addr, size_t size,
@@ -215,11 +215,20 @@ static void ops_map_each_range(struct kunit *test)
 	dma_phys_sg_unmap(&list->sg);
 	KUNIT_EXPECT_EQ(test, ops_calls.unmaps, 2);
 
-	/* One of them fails: the other is unmapped. */
+	/* What no segment of the device can be is mapped in parts. */
+	dma_set_max_seg_size(edu.dev, OPS_MAX);
 	ranges[1].len += 2;
+	list->count = dma_phys_test_list_map(list, ranges, 2, DMA_TO_DEVICE, 0);
+	KUNIT_EXPECT_EQ(test, list->count, 3);
+	KUNIT_EXPECT_EQ(test, ops_calls.maps, 5);
+	dma_phys_sg_unmap(&list->sg);
+	KUNIT_EXPECT_EQ(test, ops_calls.unmaps, 5);
+
+	/* One of them fails: the other is unmapped. */
+	dma_set_max_seg_size(edu.dev, 2 * OPS_MAX);
 	KUNIT_EXPECT_EQ(test, dma_phys_test_list_map(list, ranges, 2,
 						     DMA_TO_DEVICE, 0), -E2BIG);
-	KUNIT_EXPECT_EQ(test, ops_calls.unmaps, 3);
+	KUNIT_EXPECT_EQ(test, ops_calls.unmaps, 6);
 }
 
 static void h35_ops_refuse_raw_range(struct kunit *test)

@@ -3,7 +3,10 @@
  * Tests of sg.c and sg_array.c: ranges become segments. The device transfers
  * data through them, and they obey its limits. See also sg_unmap_kunit.c.
  */
+#include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
+#include <linux/iommu-dma.h>
 #include <linux/random.h>
 #include <linux/string.h>
 
@@ -220,8 +223,49 @@ static void sg_test_adjacent_ranges_merge(struct kunit *test)
 	for (size_t i = 0; i < 4; i++)
 		ranges[i] = edu_range(test, buf + i * 1000, 1000);
 	list = sg_test_map(test, ranges, 4, DMA_TO_DEVICE);
+	if (get_dma_ops(edu.dev)) {
+		/* Legacy ops map each range, and know where. */
+		dma_phys_test_list_check(test, list, 4000);
+		return;
+	}
 	KUNIT_EXPECT_EQ(test, list->count, 1);
 	KUNIT_EXPECT_EQ(test, list->segments[0].len, 4000);
+}
+
+/*
+ * Adjacent objects of kmalloc() whose cache lines hold parts of their neighbours:
+ * each is bounced, as if it were alone.
+ */
+static void sg_test_h28_short_neighbours_bounce(struct kunit *test)
+{
+	enum { OBJECT = 96, OBJECTS = 3 };
+	struct dma_phys_test_list *list = dma_phys_test_list(test, MAX_SEGMENTS);
+	u8 *buf = edu_pages(test, 0);
+	struct cpu_phys ranges[OBJECTS];
+
+	if (!IS_ENABLED(CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC) ||
+	    dev_is_dma_coherent(edu.dev))
+		kunit_skip(test, "kmalloc() shares no cache lines with this device");
+	for (size_t i = 0; i < OBJECTS; i++)
+		ranges[i] = edu_range(test, buf + i * OBJECT, OBJECT);
+	list->count = dma_phys_test_list_map(list, ranges, OBJECTS,
+					     DMA_FROM_DEVICE, 0);
+	dma_phys_test_list_check(test, list, OBJECTS * OBJECT);
+	for (int i = 0; i < list->count; i++) {
+		dma_addr_t addr = list->segments[i].addr;
+		phys_addr_t phys = use_dma_iommu(edu.dev) ?
+				   edu_translate(addr) :
+				   dma_to_phys(edu.dev, addr);
+
+		KUNIT_EXPECT_TRUE(test, phys < ranges[0].addr ||
+				  phys >= ranges[0].addr + OBJECTS * OBJECT);
+	}
+	dma_phys_sg_unmap(&list->sg);
+
+	/* Neither the kernel nor the core bounces what the device reads. */
+	list->count = dma_phys_test_list_map(list, ranges, OBJECTS,
+					     DMA_TO_DEVICE, 0);
+	KUNIT_EXPECT_EQ(test, list->count, 1);
 }
 
 /* Whole pages are contiguous for the device, in the order of the ranges. */
@@ -301,11 +345,19 @@ static void sg_test_h22_lengths(struct kunit *test)
 						&ranges[1]), 0);
 	if (edu_route(ranges[1].addr, ranges[1].len) == DMA_PHYS_BOUNCE)
 		kunit_skip(test, "ranges of 4 GiB would bounce");
+	if (get_dma_ops(edu.dev))
+		kunit_skip(test, "legacy ops are not asked for raw ranges");
 	if (edu_route(ranges[0].addr, SZ_4G) == DMA_PHYS_IOMMU) {
 		/* The IOVA space of the mask is smaller. */
 		n = dma_phys_test_list_map(list, ranges, 1, DMA_TO_DEVICE, 0);
 		KUNIT_EXPECT_EQ(test, n, -E2BIG);
 		edu_set_mask(DMA_BIT_MASK(64));
+	}
+	if (!dev_is_dma_coherent(edu.dev)) {
+		/* There is no memory whose cache could be maintained. */
+		n = dma_phys_test_list_map(list, ranges, 2, DMA_TO_DEVICE, 0);
+		KUNIT_EXPECT_EQ(test, n, -EOPNOTSUPP);
+		return;
 	}
 
 	sg_test_limit(SZ_2G, ULONG_MAX);
@@ -676,6 +728,7 @@ static struct kunit_case sg_test_cases[] = {
 	KUNIT_CASE(sg_test_bytes_paged),
 	KUNIT_CASE(sg_test_fields),
 	KUNIT_CASE(sg_test_adjacent_ranges_merge),
+	KUNIT_CASE(sg_test_h28_short_neighbours_bounce),
 	KUNIT_CASE(sg_test_one_iova),
 	KUNIT_CASE(sg_test_h29_limits),
 	KUNIT_CASE(sg_test_split_is_aligned),

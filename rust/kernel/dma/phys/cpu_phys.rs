@@ -71,7 +71,8 @@ impl CpuPhys {
     /// # Errors
     ///
     /// [`EINVAL`] if `slice` has no bytes or is not in the kernel's linear map. Memory from
-    /// `vmalloc()`, of a stack, of a module or of the kernel image is refused.
+    /// `vmalloc()`, of a stack, of a module or, on most architectures, of the kernel image is
+    /// refused.
     ///
     /// # Examples
     ///
