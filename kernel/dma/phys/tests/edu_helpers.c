@@ -21,7 +21,8 @@ static void edu_free_pages(void *page)
 	__free_pages(page, compound_order(page));
 }
 
-static u8 *edu_alloc_pages(struct kunit *test, gfp_t gfp, unsigned int order)
+static struct page *edu_alloc_pages(struct kunit *test, gfp_t gfp,
+				    unsigned int order)
 {
 	struct page *page;
 	int err;
@@ -30,17 +31,25 @@ static u8 *edu_alloc_pages(struct kunit *test, gfp_t gfp, unsigned int order)
 	KUNIT_ASSERT_NOT_NULL(test, page);
 	err = kunit_add_action_or_reset(test, edu_free_pages, page);
 	KUNIT_ASSERT_EQ(test, err, 0);
-	return page_address(page);
+	return page;
 }
 
 u8 *edu_pages(struct kunit *test, unsigned int order)
 {
-	return edu_alloc_pages(test, GFP_KERNEL, order);
+	return page_address(edu_alloc_pages(test, GFP_KERNEL, order));
 }
 
 u8 *edu_low_page(struct kunit *test)
 {
-	return edu_alloc_pages(test, GFP_KERNEL | GFP_DMA32, 0);
+	return page_address(edu_alloc_pages(test, GFP_KERNEL | GFP_DMA32, 0));
+}
+
+struct page *edu_high_pages(struct kunit *test)
+{
+	struct page *page = edu_alloc_pages(test, GFP_HIGHUSER, 1);
+
+	KUNIT_ASSERT_TRUE(test, PageHighMem(page));
+	return page;
 }
 
 static void edu_unmap_handle(void *map)
@@ -115,7 +124,7 @@ int edu_share(struct kunit *test, struct pci_dev *owner, int bar)
 /* ---- Routes ---- */
 
 /* Legacy ops that leave a device with a large mask to the direct route. */
-static bool edu_ops_bypassed(void)
+static bool edu_device_bypasses_ops(void)
 {
 #ifdef CONFIG_DMA_OPS_BYPASS
 	return dev_dma_ops_bypass(edu.dev) &&
@@ -139,7 +148,8 @@ enum dma_phys_route edu_route(phys_addr_t phys, size_t len)
 {
 	if (use_dma_iommu(edu.dev))
 		return DMA_PHYS_IOMMU;
-	if (get_dma_ops(edu.dev) && !edu_ops_bypassed())
+	if (get_dma_ops(edu.dev) && !edu_device_bypasses_ops() &&
+	    !arch_dma_map_phys_direct(edu.dev, phys + len))
 		return DMA_PHYS_OPS;
 	if (is_swiotlb_force_bounce(edu.dev) || !edu_reaches(phys, len))
 		return DMA_PHYS_BOUNCE;
@@ -150,6 +160,9 @@ int edu_mmio_route(phys_addr_t phys, size_t len)
 {
 	enum dma_phys_route route = edu_route(phys, len);
 
+	/* For one range of memory they may be bypassed, for device memory not. */
+	if (get_dma_ops(edu.dev) && !edu_device_bypasses_ops())
+		return DMA_PHYS_OPS;
 	if (route != DMA_PHYS_BOUNCE)
 		return route;
 	return is_swiotlb_force_bounce(edu.dev) ? -EOPNOTSUPP : -ERANGE;

@@ -33,6 +33,7 @@
 #define edu_stale_text		dma_phys_test_stale_text
 #define edu_pages		dma_phys_test_pages
 #define edu_low_page		dma_phys_test_low_page
+#define edu_high_pages		dma_phys_test_high_pages
 #define edu_handle		dma_phys_test_handle
 #define edu_range		dma_phys_test_range
 #define edu_mmio		dma_phys_test_mmio
@@ -56,6 +57,7 @@
 #define edu_in_pool		dma_phys_test_in_pool
 #define edu_expect_warning	dma_phys_test_expect_warning
 #define edu_set_mask		dma_phys_test_set_mask
+#define edu_set_ops		dma_phys_test_set_ops
 #define edu_make_incoherent	dma_phys_test_make_incoherent
 #define edu_force_bounce	dma_phys_test_force_bounce
 #define edu_end_force_bounce	dma_phys_test_end_force_bounce
@@ -91,6 +93,8 @@ struct edu {
 
 extern struct edu edu;
 
+struct dma_map_ops;
+
 /* ---- Fixtures, edu_kunit.c ---- */
 
 /*
@@ -110,6 +114,8 @@ void edu_expect_warning(void);
 
 /* Change the device until the test ends. */
 void edu_set_mask(u64 mask);
+/* Legacy ops that all maps of the device take. */
+void edu_set_ops(const struct dma_map_ops *ops);
 /* False if all devices of this architecture are coherent. */
 bool edu_make_incoherent(void);
 void edu_force_bounce(struct kunit *test);
@@ -131,6 +137,8 @@ u8 *edu_pages(struct kunit *test, unsigned int order);
 struct dma_phys_map *edu_handle(struct kunit *test);
 /* Below 4 GiB: on the direct route a device reaches it without a bounce. */
 u8 *edu_low_page(struct kunit *test);
+/* Two pages without a kernel address, with CONFIG_HIGHMEM. */
+struct page *edu_high_pages(struct kunit *test);
 
 struct cpu_phys edu_range(struct kunit *test, const void *virt, size_t len);
 /* Bytes of the BAR of edu.owner, or of edu itself, as a range of no peer. */

@@ -575,7 +575,7 @@ static void ops_steps(struct kunit *test)
 		kunit_skip(test, "the device is behind an IOMMU: its ops are not used");
 
 	fault_test_ops_maps = 0;
-	set_dma_ops(edu.dev, &ops);
+	edu_set_ops(&ops);
 	fault_test_cpu_ranges(test, 700);
 	fault_test_all(test, fault_test_map_cpu, fault_test_verify_cpu, -EIO,
 		       1);

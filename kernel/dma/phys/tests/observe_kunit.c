@@ -208,26 +208,24 @@ static void observe_raw(const struct cpu_phys *ranges, size_t count,
 		dma_unmap_phys(edu.dev, addrs[i], ranges[i].len, dir, 0);
 }
 
-/* As many bytes, in fewer calls where ranges are adjacent. */
-static void list_is_flushed_like_raw(struct kunit *test)
+/* A list: as many bytes, in fewer calls where ranges are adjacent. */
+static struct observe_sums observe_compare(struct kunit *test,
+					   const struct cpu_phys *ranges,
+					   size_t count, size_t size)
 {
 	struct dma_phys_test_list *list = dma_phys_test_list(test, MAX_SEGMENTS);
-	struct cpu_phys ranges[SCATTERED];
-	u8 *buf = edu_pages(test, 3);
-	size_t size;
+	struct observe_sums raw;
 
-	size = dma_phys_test_ranges(test, buf, dma_phys_test_scattered,
-				    SCATTERED, ranges);
 	for (int dir = DMA_BIDIRECTIONAL; dir <= DMA_FROM_DEVICE; dir++) {
-		struct observe_sums raw, typed;
+		struct observe_sums typed;
 
 		observe_start(0, PHYS_ADDR_MAX);
-		observe_raw(ranges, SCATTERED, dir);
+		observe_raw(ranges, count, dir);
 		raw = observe_end();
 
 		observe_start(0, PHYS_ADDR_MAX);
-		list->count = dma_phys_test_list_map(list, ranges, SCATTERED,
-						     dir, 0);
+		list->count = dma_phys_test_list_map(list, ranges, count, dir,
+						     0);
 		KUNIT_EXPECT_GT(test, list->count, 0);
 		KUNIT_EXPECT_EQ(test, dma_phys_sg_sync_for_cpu(&list->sg, 0,
 							       size), 0);
@@ -245,7 +243,43 @@ static void list_is_flushed_like_raw(struct kunit *test)
 		else
 			KUNIT_EXPECT_GE(test, typed.flushed, size);
 	}
+	return raw;
 }
+
+static void list_is_flushed_like_raw(struct kunit *test)
+{
+	struct cpu_phys ranges[SCATTERED];
+	size_t size;
+
+	size = dma_phys_test_ranges(test, edu_pages(test, 3),
+				    dma_phys_test_scattered, SCATTERED, ranges);
+	observe_compare(test, ranges, SCATTERED, size);
+}
+
+#ifdef CONFIG_HIGHMEM
+/* Only the kernel maps it for the CPU: to flush, and to copy a bounce. */
+static void highmem_is_mapped_like_raw(struct kunit *test)
+{
+	struct page *page = edu_high_pages(test);
+	struct cpu_phys range;
+	struct observe_sums raw;
+
+	KUNIT_ASSERT_EQ(test, cpu_phys_from_page(page, 100, 5000, &range), 0);
+	raw = observe_compare(test, &range, 1, range.len);
+	if (edu_route(range.addr, range.len) == DMA_PHYS_DIRECT &&
+	    dev_is_dma_coherent(edu.dev))
+		KUNIT_EXPECT_EQ(test, raw.kmaps, 0);
+
+	edu_set_mask(range.addr - 1);
+	raw = observe_compare(test, &range, 1, range.len);
+	KUNIT_EXPECT_GT(test, raw.kmaps, 0);
+}
+#else
+static void highmem_is_mapped_like_raw(struct kunit *test)
+{
+	kunit_skip(test, "all memory has a kernel address");
+}
+#endif
 
 /* ---- Device memory ---- */
 
@@ -313,19 +347,28 @@ static void list_of_device_memory_is_not_touched(struct kunit *test)
 	}
 }
 
-/* H08. The probes do see what the raw API does without DMA_ATTR_MMIO. */
-static void raw_flushes_without_the_attribute(struct kunit *test)
+/*
+ * What the raw API does wrong. It also shows that the probes do see flushes of
+ * device memory.
+ */
+static void observe_need_flushes(struct kunit *test)
 {
-	struct mmio_phys range = edu_own_mmio(test, 0, PAGE_SIZE);
-	struct observe_sums sums;
-	dma_addr_t addr;
-
 	if (!observe_emulated)
 		kunit_skip(test, "a processor may fault");
 	if (dev_is_dma_coherent(edu.dev))
 		kunit_skip(test, "the device is coherent");
 	if (get_dma_ops(edu.dev) || is_swiotlb_force_bounce(edu.dev))
 		kunit_skip(test, "the kernel would copy device memory");
+}
+
+/* Mapped as memory. */
+static void h08_raw_map_flushes_device_memory(struct kunit *test)
+{
+	struct mmio_phys range = edu_own_mmio(test, 0, PAGE_SIZE);
+	struct observe_sums sums;
+	dma_addr_t addr;
+
+	observe_need_flushes(test);
 	observe_start_bar();
 	addr = dma_map_phys(edu.dev, range.addr, range.len, DMA_TO_DEVICE, 0);
 	KUNIT_EXPECT_FALSE(test, dma_mapping_error(edu.dev, addr));
@@ -339,11 +382,66 @@ static void raw_flushes_without_the_attribute(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, sums.mmio, 0);
 }
 
+/* Mapped with DMA_ATTR_MMIO, which syncs do not know. */
+static void h13_raw_sync_flushes_device_memory(struct kunit *test)
+{
+	struct mmio_phys range = edu_own_mmio(test, 0, PAGE_SIZE);
+	struct dma_phys_map *map = edu_handle(test);
+	struct observe_sums sums;
+	dma_addr_t addr;
+
+	observe_need_flushes(test);
+	observe_start_bar();
+	addr = dma_map_phys(edu.dev, range.addr, range.len, DMA_TO_DEVICE,
+			    DMA_ATTR_MMIO);
+	sums = observe_end();
+	KUNIT_ASSERT_FALSE(test, dma_mapping_error(edu.dev, addr));
+	observe_nothing(test, sums);
+
+	observe_start_bar();
+	dma_sync_single_for_device(edu.dev, addr, range.len, DMA_TO_DEVICE);
+	sums = observe_end();
+	dma_unmap_phys(edu.dev, addr, range.len, DMA_TO_DEVICE, DMA_ATTR_MMIO);
+	KUNIT_EXPECT_EQ(test, sums.flushes, 1);
+	KUNIT_EXPECT_EQ(test, sums.flushed, range.len);
+
+	KUNIT_ASSERT_EQ(test, dma_phys_map_mmio(edu.dev, &range, DMA_TO_DEVICE,
+						0, map), 0);
+	observe_start_bar();
+	KUNIT_EXPECT_EQ(test, dma_phys_sync_for_device(map, 0, range.len), 0);
+	sums = observe_end();
+	dma_phys_unmap(map);
+	KUNIT_EXPECT_EQ(test, sums.flushes, 0);
+}
+
+/* The line in which it ends holds other data as well. */
+static void h28_raw_unmap_drops_shared_line(struct kunit *test)
+{
+	size_t len = 4 * dma_get_cache_alignment() + 1;
+	struct cpu_phys range = edu_range(test, edu_pages(test, 0), len);
+	struct observe_sums sums;
+	dma_addr_t addr;
+
+	observe_need_flushes(test);
+	if (!IS_ENABLED(CONFIG_ARCH_HAS_SYNC_DMA_FOR_CPU) || len < 5)
+		kunit_skip(test, "nothing is dropped at unmap");
+	addr = dma_map_phys(edu.dev, range.addr, len, DMA_FROM_DEVICE, 0);
+	KUNIT_ASSERT_FALSE(test, dma_mapping_error(edu.dev, addr));
+	observe_start(range.addr, range.addr);
+	dma_unmap_phys(edu.dev, addr, len, DMA_FROM_DEVICE, 0);
+	sums = observe_end();
+	KUNIT_EXPECT_EQ(test, sums.flushes, 1);
+	KUNIT_EXPECT_EQ(test, sums.flushed, len);
+}
+
 static struct kunit_case observe_cases[] = {
 	KUNIT_CASE(list_is_flushed_like_raw),
+	KUNIT_CASE(highmem_is_mapped_like_raw),
 	KUNIT_CASE(device_memory_is_not_touched),
 	KUNIT_CASE(list_of_device_memory_is_not_touched),
-	KUNIT_CASE(raw_flushes_without_the_attribute),
+	KUNIT_CASE(h08_raw_map_flushes_device_memory),
+	KUNIT_CASE(h13_raw_sync_flushes_device_memory),
+	KUNIT_CASE(h28_raw_unmap_drops_shared_line),
 	KUNIT_CASE(nothing_leaked),
 	{ }
 };

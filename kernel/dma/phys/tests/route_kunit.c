@@ -142,38 +142,55 @@ static void direct_range_straddles_windows(struct kunit *test)
 }
 
 /* Adjacent ranges in different windows are not adjacent for the device. */
-static void direct_list_in_windows(struct kunit *test)
+static void direct_list_windows(struct kunit *test, enum dma_phys_kind kind,
+				phys_addr_t base)
 {
 	struct dma_phys_test_list *list = dma_phys_test_list(test, 4);
-	phys_addr_t base = virt_to_phys(edu_pages(test, 1));
 	const struct bus_dma_region windows[] = {
 		{ base, SZ_16M, PAGE_SIZE },
 		{ base + PAGE_SIZE, SZ_64M, PAGE_SIZE },
 		{ }
 	};
-	struct cpu_phys ranges[2];
 
+	edu.dev->dma_range_map = windows;
+	/* The second time the first range leaves its window. */
+	for (int more = 0; more < 2; more++) {
+		size_t len = PAGE_SIZE + more;
+		struct cpu_phys cpu[] = {
+			{ base, len }, { base + PAGE_SIZE, PAGE_SIZE },
+		};
+		struct mmio_phys mmio[] = {
+			{ base, len }, { base + PAGE_SIZE, PAGE_SIZE },
+		};
+
+		if (kind == DMA_PHYS_CPU)
+			list->count = dma_phys_test_list_map(list, cpu, 2,
+							     DMA_TO_DEVICE, 0);
+		else
+			list->count = dma_phys_sg_map_mmio(edu.dev, mmio, 2,
+							   DMA_TO_DEVICE, 0,
+							   list->segments, 4,
+							   &list->sg);
+		KUNIT_EXPECT_EQ(test, list->count, more ? -ERANGE : 2);
+		if (list->count == 2) {
+			KUNIT_EXPECT_EQ(test, list->segments[0].addr, SZ_16M);
+			KUNIT_EXPECT_EQ(test, list->segments[1].addr, SZ_64M);
+		}
+		dma_phys_sg_unmap(&list->sg);
+	}
+	edu.dev->dma_range_map = NULL;
+}
+
+static void direct_list_in_windows(struct kunit *test)
+{
 	route_need_direct_device(test);
 	if (IS_ENABLED(CONFIG_ARCH_HAS_PHYS_TO_DMA))
 		kunit_skip(test, "this architecture has no windows");
 	edu_forbid_bounce();
 	edu_set_mask(DMA_BIT_MASK(64));
-	for (int i = 0; i < 2; i++)
-		ranges[i] = (struct cpu_phys){ base + i * PAGE_SIZE,
-					       PAGE_SIZE };
-
-	edu.dev->dma_range_map = windows;
-	list->count = dma_phys_test_list_map(list, ranges, 2, DMA_TO_DEVICE, 0);
-	KUNIT_EXPECT_EQ(test, list->count, 2);
-	KUNIT_EXPECT_EQ(test, list->segments[0].addr, SZ_16M);
-	KUNIT_EXPECT_EQ(test, list->segments[1].addr, SZ_64M);
-	dma_phys_sg_unmap(&list->sg);
-
-	ranges[0].len++;
-	KUNIT_EXPECT_EQ(test, dma_phys_test_list_map(list, ranges, 2,
-						     DMA_TO_DEVICE, 0),
-			-ERANGE);
-	edu.dev->dma_range_map = NULL;
+	direct_list_windows(test, DMA_PHYS_CPU, virt_to_phys(edu_pages(test, 1)));
+	direct_list_windows(test, DMA_PHYS_MMIO,
+			    pci_resource_start(edu.pdev, EDU_BAR));
 }
 
 /* ---- IOMMU ---- */

@@ -791,6 +791,7 @@ static void sg_unmap_test_h12_sync_sub_ranges(struct kunit *test)
 	struct dma_phys_sg *sg = &list->sg;
 	struct cpu_phys ranges[SCATTERED];
 	size_t size, at, rest, n;
+	bool bounces;
 
 	memset(buf, POISON, SG_UNMAP_TEST_BYTES);
 	size = dma_phys_test_ranges(test, buf, dma_phys_test_scattered,
@@ -821,8 +822,12 @@ static void sg_unmap_test_h12_sync_sub_ranges(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, dma_phys_sg_sync_for_cpu(sg, at, n), 0);
 	}
 
-	/* Only a bounce buffer still holds what was synced for the device. */
-	for (int i = 0; i < SCATTERED && sg->route == DMA_PHYS_BOUNCE; i++)
+	/*
+	 * Only a bounce buffer still holds what was synced for the device. Where
+	 * whole pages are not bounced, only ranges with shared cache lines are.
+	 */
+	bounces = edu_route(virt_to_phys(buf), PAGE_SIZE) == DMA_PHYS_BOUNCE;
+	for (int i = 0; i < SCATTERED && bounces; i++)
 		KUNIT_EXPECT_MEMEQ(test,
 				   buf + dma_phys_test_scattered[i].offset,
 				   copy + dma_phys_test_scattered[i].offset,
