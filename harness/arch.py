@@ -34,12 +34,17 @@ X86_CLOCK = "tsc=reliable no_timer_check"
 # and the one before it is never acknowledged.
 X86_PROCESSOR = "max,la57=off,x2apic=off"
 
+# The packages of other architectures, by Debian's names for them.
+BUSYBOX = "usr/lib/dma-phys"
+
 ARCHES = {arch.name: arch for arch in (
     Arch("x86-64", (), "bzImage", "arch/x86/boot/bzImage", "qemu-system-x86_64",
          "q35", X86_PROCESSOR, "ttyS0", X86_CLOCK, "usr/bin/busybox"),
     # Emulating pointer authentication as the architecture defines it is slow.
     Arch("arm64", ("ARCH=arm64",), "Image", "arch/arm64/boot/Image",
          "qemu-system-aarch64", "virt,gic-version=3", "max,pauth-impdef=on",
-         "ttyAMA0", "", "usr/lib/dma-phys/arm64/usr/bin/busybox"),
+         "ttyAMA0", "", f"{BUSYBOX}/arm64/usr/bin/busybox"),
+    Arch("arm", ("ARCH=arm",), "zImage", "arch/arm/boot/zImage", "qemu-system-arm",
+         "virt", "cortex-a15", "ttyAMA0", "", f"{BUSYBOX}/armhf/usr/bin/busybox"),
 )}
 DEFAULT = "x86-64"

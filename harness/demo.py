@@ -139,7 +139,8 @@ def run(part, kernel, directory):
     with vm.VM(kernel, machine, devices=vm.nvme(machine, disks),
                name=f"demo-{part.machine}", programs=bool(part.mmio)) as guest:
         names = guest.sh("controllers").split()
-        for language, driver in vm.DRIVERS.items():
+        for language in vm.languages(kernel.flavour):
+            driver = vm.DRIVERS[language]
             guest.sh(f"load {driver} && bind {driver} {' '.join(names)}")
             rows += Mover(part, language, *(
                 oracle.Controller(guest, name, disk)

@@ -44,11 +44,12 @@ KERNEL_SRC = Path("/kernel-src")
 # The kernels: {flavour: (architecture, fragments of harness/config)}
 FLAVOURS = {"base": ("x86-64", ["common", "x86-64"]),
             "debug": ("x86-64", ["common", "x86-64", "debug"]),
-            "arm64": ("arm64", ["common", "arm64"])}
+            "arm64": ("arm64", ["common", "arm64"]),
+            "arm": ("arm", ["common", "arm"])}
 # The kernel that tests of an architecture need first.
-FIRST = {"x86-64": "base", "arm64": "arm64"}
+FIRST = {"x86-64": "base"} | {name: name for name in ARCHES if name in FLAVOURS}
 # Steps of a build from scratch, for progress if no earlier build left its count.
-STEPS = {"base": 2650, "debug": 2750, "arm64": 2500}
+STEPS = {"base": 2650, "debug": 2750, "arm64": 2500, "arm": 2100}
 # The folders of the repository that are laid over the kernel tree.
 OVERLAY = ("kernel", "block", "include", "rust", "samples", "Documentation")
 # A build does not depend on these.
@@ -490,6 +491,7 @@ class Kernel:
                               (self.build / ".config").read_text(), re.M))
 
 
+@functools.cache
 def fragment(flavour):
     """The options of a flavour: {name: value}. The last fragment has priority."""
     wanted = {}
@@ -497,6 +499,11 @@ def fragment(flavour):
         text = (REPO / f"harness/config/{name}.config").read_text()
         wanted |= dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.M))
     return wanted
+
+
+def has(flavour, option):
+    """Whether a flavour asks for an option, built in or as a module."""
+    return fragment(flavour).get(f"CONFIG_{option}", "n") != "n"
 
 
 class Build:

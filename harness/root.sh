@@ -68,16 +68,18 @@ install_mmdebstrap() {
 # recipe TARGET: make the tree. The key of the tree is made from this function and
 # from harness/packages.
 recipe() {
-	local include
+	local include foreign="arm64 armhf ppc64el"
 	include=$(grep -v '^#' "$here/harness/packages" | paste -sd,)
 	# The backports line is made from the one mmdebstrap wrote, so that the
-	# mirror is the user's. Guests of another architecture need its busybox.
+	# mirror is the user's. Guests of another architecture need its busybox, and
+	# no list but that of the suite.
 	exec mmdebstrap --mode=root --variant=apt --verbose --dpkgopt=force-unsafe-io --include="$include" \
 		--customize-hook='sed -n "s/ '$suite' / '$suite'-backports /p" "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/backports.list"' \
-		--customize-hook='chroot "$1" dpkg --add-architecture arm64' \
+		--customize-hook='sed -i "/ '$suite' /!s/^deb /deb [arch=$(chroot "$1" dpkg --print-architecture)] /" "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*.list' \
+		--customize-hook='for arch in '"$foreign"'; do chroot "$1" dpkg --add-architecture $arch; done' \
 		--customize-hook='chroot "$1" apt-get update' \
 		--customize-hook='chroot "$1" apt-get install -y --no-install-recommends -t '$suite'-backports linux-source' \
-		--customize-hook='chroot "$1" sh -c "cd /tmp && apt-get download busybox-static:arm64 && mkdir /usr/lib/dma-phys && dpkg-deb -x busybox-static_*_arm64.deb /usr/lib/dma-phys/arm64 && rm busybox-static_*"' \
+		--customize-hook='mkdir "$1/usr/lib/dma-phys"; for arch in '"$foreign"'; do chroot "$1" sh -c "cd /tmp && apt-get download busybox-static:$arch && dpkg-deb -x busybox-static_*_$arch.deb /usr/lib/dma-phys/$arch && rm busybox-static_*"; done' \
 		--customize-hook='mkdir -p "$1/dma-phys" "$1/cache" "$1/kernel-src"' \
 		"$suite" "$1"
 }
@@ -216,7 +218,7 @@ cache_clean() {
 	exec {cache_lock}>>"$cache/lock"
 	flock --nonblock "$cache_lock" || die "another run is using $cache"
 	for name in bench build docs tree root initramfs log root.lock \
-		kernel-{tree,base,debug,arm64}.lock; do
+		kernel-{tree,base,debug,arm64,arm}.lock; do
 		[[ -e $cache/$name ]] || continue
 		say "removing $(short_path "$cache/$name")"
 		"${as_root[@]}" rm -rf --one-file-system "${cache:?}/$name"

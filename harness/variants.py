@@ -14,6 +14,7 @@ import fcntl
 import os
 import re
 import shutil
+import subprocess
 from pathlib import PurePath
 
 from harness import kernel
@@ -30,6 +31,9 @@ TARGETS = {
 # On top of it: without Rust, which takes minutes; with all C files.
 COMMON = ("RUST=n KPROBES=y FAULT_INJECTION=y FAULT_INJECTION_DEBUG_FS=y DMA_PHYS=y "
           "DMA_PHYS_DEBUG=y FAIL_DMA_PHYS=y DMA_PHYS_FUZZ=y")
+
+# What a compiler calls to divide numbers of two words.
+DIVISION = re.compile(r" __(aeabi_u?ldivmod|u?(div|mod|divmod)[dt]i[34])$")
 
 # PCI_P2PDMA depends on PCI and 64BIT.
 NEEDS_P2PDMA = ("peer.c peer_*.c fuzz*.c raw_hazards.c edu_peer_phys.c "
@@ -69,8 +73,10 @@ class Variant:
         paths = [PurePath(path.relative_to(kernel.REPO))
                  for top in ("kernel", "block", "samples")
                  for path in (kernel.REPO / top).rglob("*.c")]
-        return {str(path) for path in paths
-                if not any(map(path.match, self.without.split()))}
+        without = self.without.split()
+        if "HIGHMEM" not in self.options:
+            without.append("highmem_kunit.c")
+        return {str(path) for path in paths if not any(map(path.match, without))}
 
 
 VARIANTS = {variant.name: variant for variant in (
@@ -138,7 +144,15 @@ class VariantBuild:
                     re.findall(r"^  CC (?:\[M\])? +(\S+)\.o$", log, re.M)}
         # Each file that includes a header repeats the header's warnings.
         warnings = set(re.findall(r"^.*warning:.*$", log, re.M | re.I))
-        return compiled, sorted(warnings)
+        return compiled, sorted(warnings) + self._divisions(compiled)
+
+    def _divisions(self, compiled):
+        """The objects that divide by functions that the kernel does not have."""
+        objects = [path for name in compiled
+                   if (path := (self.dir / name).with_suffix(".o")).exists()]
+        out = subprocess.run(["llvm-nm", "-A", "-u", *objects], text=True, check=True,
+                             capture_output=True).stdout
+        return [line for line in out.splitlines() if DIVISION.search(line)]
 
     def _run(self, what, *arguments):
         jobs = len(os.sched_getaffinity(0))

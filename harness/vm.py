@@ -34,8 +34,16 @@ GUEST = pathlib.Path(__file__).resolve().parent / "guest"
 CACHE = pathlib.Path(os.environ["DMA_PHYS_CACHE"])
 LOGS = CACHE / "log"
 
-# The sample drivers, by their language.
+# The NVMe drivers, by their language.
 DRIVERS = {"C": "nvme_phys", "Rust": "rust_nvme_phys"}
+
+
+def languages(flavour):
+    """The languages of the sample drivers of a kernel."""
+    return [language for language in DRIVERS
+            if language == "C" or kernels.has(flavour, "RUST")]
+
+
 # These go into the initramfs if the kernel has them as modules.
 MODULES = ["nvme", *DRIVERS.values(), "edu_phys", "rust_edu_phys",
            "edu_peer_phys", "rust_edu_peer_phys", "dma_phys_peer_test",
@@ -89,6 +97,11 @@ class Machine:
     edu_bits: int = 64
     memory: str = "1G"
 
+    @property
+    def short_name(self):
+        """The name without the architecture."""
+        return self.name.removeprefix(f"{self.arch}-")
+
 
 INTEL = ("intel-iommu,intremap=off",)
 SWITCH = (
@@ -104,6 +117,14 @@ SMMU = "iommu=smmuv3"
 def arm64(*arguments, **options):
     """A row for arm64."""
     return Machine(*arguments, arch="arm64", **options)
+
+
+def arm(*arguments, **options):
+    """A row for 32-bit arm: most memory has no kernel address, 1 GiB is beyond 4 GiB.
+
+    Its CPU writes no more than 32 bits of an address to edu at a time.
+    """
+    return Machine(*arguments, arch="arm", memory="4G", edu_bits=32, **options)
 
 
 MACHINES = {machine.name: machine for machine in [
@@ -155,6 +176,10 @@ MACHINES = {machine.name: machine for machine in [
           devices=SWITCH, slots=("bus=down0", "bus=down1")),
     arm64("arm64-p2p-bus-nc", "the same, not coherent", "direct", "bus",
           devices=SWITCH, slots=("bus=down0", "bus=down1"), coherent=False),
+    arm("arm-direct", "no IOMMU, arm", "direct"),
+    arm("arm-direct-nc", "no IOMMU, arm, not coherent", "direct", coherent=False),
+    arm("arm-bounce-nc", "swiotlb=force, arm, not coherent", "bounce",
+        append="swiotlb=force", coherent=False),
 ]}
 
 
@@ -200,7 +225,7 @@ def edu(machine):
     """
     mask = (1 << machine.edu_bits) - 1
     args = ["-device", f"edu,dma_mask={mask:#x},{machine.slots[0]}"]
-    if machine.cpu_route == "iommu" or machine.edu_bits == 64:
+    if machine.cpu_route == "iommu" or machine.edu_bits >= 32:
         args += ["-object", json.dumps(BAR_MEMORY),
                  "-device", "ivshmem-plain,id=peer,memdev=bar,"
                             f"{machine.slots[1]}"]

@@ -20,6 +20,7 @@ import tempfile
 import pytest
 
 from block_guest import check_step, step, wait_until
+from harness import arch as arches
 from harness import demo, vm
 
 # What the drivers write into their source: four pages.
@@ -300,12 +301,18 @@ class Boot:
     long: bool = False
 
     def __str__(self):
-        return f"{self.flavour}-{self.machine.removeprefix('arm64-')}"
+        return f"{self.flavour}-{vm.MACHINES[self.machine].short_name}"
 
     @property
     def driver(self):
         """The class of the drivers."""
         return PeerDriver if vm.MACHINES[self.machine].mmio_route else Driver
+
+    @property
+    def drivers(self):
+        """The names of the drivers."""
+        return [self.driver.names[language]
+                for language in vm.languages(self.flavour)]
 
     @property
     def steps(self):
@@ -318,9 +325,9 @@ class Boot:
     def names(self):
         """The names of all steps, in order."""
         names = ["boot", *(f"{driver} {function.__name__}"
-                           for driver in self.driver.names.values()
+                           for driver in self.drivers
                            for function in self.steps)]
-        if self.driver is Driver:
+        if self.driver is Driver and len(self.drivers) > 1:
             names.append("other_driver_is_next")
         return [*names, "nothing_is_left", "log"]
 
@@ -340,14 +347,14 @@ class Boot:
 
     def _run_steps(self, guest, results):
         guest.sh("echo 1 >$TRACING/events/dma_phys/enable")
-        drivers = [self.driver(guest, name) for name in self.driver.names.values()]
+        drivers = [self.driver(guest, name) for name in self.drivers]
         for driver in drivers:
             for function in self.steps:
                 with step(results, f"{driver.name} {function.__name__}"):
                     function(driver)
             # If a step has failed, the driver may still be bound.
             guest.try_sh(f"unbind {driver.pci}; rmmod {driver.name}")
-        if self.driver is Driver:
+        if "other_driver_is_next" in self.names():
             with step(results, "other_driver_is_next"):
                 other_driver_is_next(drivers)
         guest.sh(f"unbind {drivers[0].pci}")
@@ -355,9 +362,9 @@ class Boot:
             nothing_is_left(guest)
 
 
-ARM64 = [Boot("arm64", name) for name, machine in vm.MACHINES.items()
-         if machine.arch == "arm64"]
-BOOTS = [*ARM64, Boot("base", "direct"), Boot("base", "bounce"),
+OTHER_ARCHES = [Boot(machine.arch, name) for name, machine in vm.MACHINES.items()
+                if machine.arch != arches.DEFAULT]
+BOOTS = [*OTHER_ARCHES, Boot("base", "direct"), Boot("base", "bounce"),
          Boot("base", "intel-lazy"), Boot("debug", "intel-lazy"),
          Boot("base", "p2p-bus"), Boot("base", "p2p-refused"),
          Boot("debug", "p2p-bus"), Boot("base", "p2p-bridge", long=True),

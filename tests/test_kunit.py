@@ -17,6 +17,7 @@ import threading
 import pytest
 
 from harness import arch as arches
+from harness import kernel as kernels
 from harness import vm
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
@@ -31,9 +32,10 @@ LEAK_ON = "dma_phys_kunit.leak=1"
 # The maps that it leaks, which dma_map_phys() reports to dma-debug.
 LEAKED = 3
 
-# Suites that a kernel does not have.
-LACKS = {"base": {"dma_phys_debug", "dma_phys_fault", "dma_phys_observe"},
-         "debug": {"dma_phys_observe"}, "arm64": {"dma_phys_fault"}}
+# The options that suites in C need; those in Rust need RUST.
+NEEDS = {"dma_phys_debug": "DMA_PHYS_DEBUG", "dma_phys_fault": "FAIL_DMA_PHYS",
+         "dma_phys_highmem": "HIGHMEM", "dma_phys_observe": "KPROBES",
+         "dma_phys_peer": "PCI_P2PDMA"}
 
 # The suite with fault injection, and the parameters with which allocations fail as
 # well. dma-debug would disable itself if one of its allocations failed.
@@ -50,7 +52,7 @@ def parameters(machine):
     has such parameters.
     """
     if machine.arch != arches.DEFAULT:
-        # QEMU does nothing for cache maintenance.
+        # QEMU does nothing for cache maintenance on these.
         return "dma_phys_kunit.emulated=1"
     options = ["memmap=4M$512M memmap=4M!768M",
                f"dma_phys_kunit.persistent={768 << 20}"]
@@ -73,13 +75,14 @@ class Boot:
 
     def __str__(self):
         kind = {DISKS: "-disks", EXAMPLES: "-examples", LEAK: "-leak"}
-        machine = self.machine.removeprefix(f"{self.flavour}-")
+        machine = vm.MACHINES[self.machine].short_name
         return f"{self.flavour}-{machine}{kind.get(self.glob, '')}"
 
     def runs(self, suite):
         """Whether the boot runs the suite."""
+        needs = "RUST" if suite in RUST else NEEDS.get(suite)
         return fnmatch.fnmatch(suite, self.glob) and \
-            suite not in LACKS[self.flavour]
+            (not needs or kernels.has(self.flavour, needs))
 
     def run(self, kernel):
         """({(suite, case): (status, log)}, complaints, path of the log)"""
@@ -108,7 +111,7 @@ class FaultBoot:
     machine: str
 
     def __str__(self):
-        return f"{self.flavour}-{self.machine}-fault"
+        return f"{self.flavour}-{vm.MACHINES[self.machine].short_name}-fault"
 
     def run(self, kernel):
         """({(suite, case): (status, log)}, complaints, path of the log)"""
@@ -224,14 +227,27 @@ ROUTED, DISKS = "*dma_phys*", "rust_block_mq*"
 # The examples of the kernel's files beside ours run as well.
 EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_[bcdps]*"
 CASES = [case for case in _c_cases() + _rust_cases() if case[0] != LEAK]
+RUST = {suite for suite, _ in _rust_cases()}
 BOOTS = [Boot("base", route, ROUTED) for route in ROUTES] \
     + [Boot("debug", route, ROUTED) for route in DEBUG_ROUTES] \
     + [Boot(flavour, "direct", DISKS) for flavour in ("base", "debug")]
-ARM64_BOOTS = [Boot("arm64", name, ROUTED) for name, machine in vm.MACHINES.items()
-               if machine.arch == "arm64"] + [Boot("arm64", "arm64-direct", DISKS)]
-ALL_BOOTS = BOOTS + ARM64_BOOTS
-# Cases that need a device that is not coherent: x86 has none.
-NOT_COHERENT = [("dma_phys_observe", "raw_flushes_without_the_attribute")]
+OTHER_ARCHES = [Boot(machine.arch, name, ROUTED)
+                for name, machine in vm.MACHINES.items()
+                if machine.arch != arches.DEFAULT] \
+    + [Boot("arm64", "arm64-direct", DISKS)]
+ALL_BOOTS = BOOTS + OTHER_ARCHES
+# Cases that need what x86-64 does not have, and a boot in which they run: devices that
+# are not coherent, and memory without a kernel address.
+ELSEWHERE = {
+    Boot("arm64", "arm64-direct-nc", ROUTED): [
+        ("dma_phys_sg", "sg_test_h28_short_neighbours_bounce"),
+        ("dma_phys_observe", "h08_raw_map_flushes_device_memory"),
+        ("dma_phys_observe", "h13_raw_sync_flushes_device_memory"),
+        ("dma_phys_observe", "h28_raw_unmap_drops_shared_line")],
+    Boot("arm", "arm-direct-nc", ROUTED): [
+        ("dma_phys_observe", "highmem_is_mapped_like_raw"),
+        *(case for case in CASES if case[0] == "dma_phys_highmem")],
+}
 EXAMPLE_BOOTS = [Boot("base", "direct", EXAMPLES),
                  Boot("debug", "direct", EXAMPLES, long=True)]
 LEAK_BOOTS = [Boot("debug", "direct", LEAK),
@@ -281,16 +297,18 @@ def test_rust_examples(booted, boot, name):
 
 
 @pytest.mark.parametrize("suite,case",
-                         [case for case in CASES if case not in NOT_COHERENT])
+                         [case for case in CASES if case not in
+                          sum(ELSEWHERE.values(), [])])
 def test_case_runs_somewhere(booted, suite, case):
     """A case may be skipped on some routes, but not on all."""
     assert any(booted(boot)[0].get((suite, case), ("", ""))[0] == "SUCCESS"
                for boot in BOOTS if boot.runs(suite))
 
 
-@pytest.mark.parametrize("boot", [Boot("arm64", "arm64-direct-nc", ROUTED)], ids=str)
-def test_case_runs_if_not_coherent(booted, boot):
-    assert {booted(boot)[0][case][0] for case in NOT_COHERENT} == {"SUCCESS"}
+@pytest.mark.parametrize("boot", ELSEWHERE, ids=str)
+def test_case_runs_elsewhere(booted, boot):
+    assert {case: booted(boot)[0][case][0] for case in ELSEWHERE[boot]} == \
+        dict.fromkeys(ELSEWHERE[boot], "SUCCESS")
 
 
 def test_sources_have_cases():

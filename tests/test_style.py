@@ -66,7 +66,7 @@ def recorded(kernel, target):
 
 # A file that only kernels of another architecture have, and one with the same flags.
 LIKE = {f"kernel/dma/phys/tests/{name}": f"kernel/dma/phys/tests/{like}"
-        for name, like in {"observe_kunit.c": "edu_kunit.c"}.items()}
+        for name, like in {"highmem_kunit.c": "sg_kunit.c"}.items()}
 
 
 def kernel_with(kernel, name):
@@ -211,7 +211,7 @@ INSTRUMENTATION = {f"kernel/dma/phys/{name}" for name in (
 def test_core_is_small():
     files = {name for name in CORE if name.startswith("kernel/dma/phys/")}
     assert INSTRUMENTATION < files
-    assert 2000 < sum(map(code_lines, files - INSTRUMENTATION)) <= 2600
+    assert 2000 < sum(map(code_lines, files - INSTRUMENTATION)) <= 2640
     assert sum(map(code_lines, INSTRUMENTATION)) <= 600
     assert not [name for name in files if code_lines(name) > 400]
 
