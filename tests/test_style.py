@@ -211,7 +211,7 @@ INSTRUMENTATION = {f"kernel/dma/phys/{name}" for name in (
 def test_core_is_small():
     files = {name for name in CORE if name.startswith("kernel/dma/phys/")}
     assert INSTRUMENTATION < files
-    assert 2000 < sum(map(code_lines, files - INSTRUMENTATION)) <= 2640
+    assert 2000 < sum(map(code_lines, files - INSTRUMENTATION)) <= 2600
     assert sum(map(code_lines, INSTRUMENTATION)) <= 600
     assert not [name for name in files if code_lines(name) > 400]
 

@@ -220,8 +220,9 @@ struct dma_phys_p2p_path {
  *	end, and each time after that
  * @size: length of all ranges in bytes
  * @count: maximum number of ranges
- * @min_len: length of the shortest range in bytes, 0 if it is not known: then a
- *	device that is not coherent may write to fewer adjacent ranges as one
+ * @min_len: length of the shortest range of memory in bytes, 0 if it is not known.
+ *	If it is short or not known, adjacent ranges that a device writes to which
+ *	is not coherent may be mapped one by one
  * @gaps: bitwise or of each end and each start where two successive ranges are
  *	not adjacent, or differ in more than address and length
  * @limits: constraints beside those of the device, {} if there are none

@@ -80,7 +80,7 @@ static noinline int dma_phys_bounce_fits(struct device *dev, phys_addr_t phys,
 	u64 kept = dma_phys_bounce_kept(dev, align_mask);
 	u64 boundary = dma_get_seg_boundary(dev);
 	u64 bytes = dma_phys_bounce_bytes(dev, phys, size, align_mask);
-	u64 skipped = 0, area = BOUNCE_GROUP, pool = U64_MAX;
+	u64 skipped = 0, area = BOUNCE_GROUP, pool = dma_phys_bounce_total(dev);
 
 	if (kept & ~boundary)
 		return -EOPNOTSUPP;
@@ -88,10 +88,8 @@ static noinline int dma_phys_bounce_fits(struct device *dev, phys_addr_t phys,
 #ifdef CONFIG_SWIOTLB
 	/* The first slots of the pool that have these bits. */
 	skipped = (phys - mem->defpool.start) & kept;
-	if (!dma_phys_pool_grows(mem)) {
+	if (!dma_phys_pool_grows(mem))
 		area = (u64)mem->defpool.area_nslabs << IO_TLB_SHIFT;
-		pool = (u64)mem->defpool.nslabs << IO_TLB_SHIFT;
-	}
 #endif
 	if (bytes > area || bytes - 1 > boundary - (phys & kept) ||
 	    (skipped & (BOUNCE_GROUP - 1)) + bytes > BOUNCE_GROUP)
@@ -233,8 +231,7 @@ static int dma_phys_precheck_direct(const struct dma_phys_map *map,
 static int dma_phys_explain_direct(const struct dma_phys_map *map,
 				   phys_addr_t phys)
 {
-	if (map->kind == DMA_PHYS_MMIO ||
-	    !dma_phys_bounce_pool(map->dev))
+	if (map->kind == DMA_PHYS_MMIO || !dma_phys_bounce_pool(map->dev))
 		return -EIO;
 	return dma_phys_bounce_fits(map->dev, phys, map->size, 0) ?: -EAGAIN;
 }

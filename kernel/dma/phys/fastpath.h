@@ -29,7 +29,8 @@ static __always_inline bool dma_phys_fast_use(struct device *dev,
 	return IS_ENABLED(CONFIG_64BIT) && likely(dev) &&
 	       likely(valid_dma_direction(dir)) &&
 	       likely(dev->dma_mask) && !dma_phys_debug_on() &&
-	       !dma_phys_may_fail() && !IS_ENABLED(CONFIG_DMA_API_DEBUG) &&
+	       !(IS_ENABLED(CONFIG_FAIL_DMA_PHYS) && dma_phys_may_fail()) &&
+	       !IS_ENABLED(CONFIG_DMA_API_DEBUG) &&
 	       !IS_ENABLED(CONFIG_KMSAN) && !trace_dma_map_phys_enabled();
 }
 

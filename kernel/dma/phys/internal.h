@@ -8,7 +8,6 @@
 #define _KERNEL_DMA_PHYS_INTERNAL_H
 
 #include <linux/dma-map-ops.h>
-#include <linux/dma-mapping.h>
 #include <linux/dma-phys.h>
 #include <linux/err.h>
 #include <linux/errno.h>
@@ -228,37 +227,17 @@ static inline int dma_phys_peer_path(struct dma_phys_peer *peer,
  * debug.c: while it is on, each map and each failure is reported to it, and the
  * handle gets an id; each unmap of a handle with an id is reported.
  */
-#ifdef CONFIG_DMA_PHYS_DEBUG
 DECLARE_STATIC_KEY_FALSE(dma_phys_debug_key);
 
 static inline bool dma_phys_debug_on(void)
 {
-	return static_branch_unlikely(&dma_phys_debug_key);
+	return IS_ENABLED(CONFIG_DMA_PHYS_DEBUG) &&
+	       static_branch_unlikely(&dma_phys_debug_key);
 }
 
 bool __dma_phys_debug_unmap(u32 id, unsigned long caller);
 void __dma_phys_debug_unmapped(u32 id, bool unmapped);
 void dma_phys_debug_count_lost(void);
-#else
-static inline bool dma_phys_debug_on(void)
-{
-	return false;
-}
-
-static inline bool __dma_phys_debug_unmap(u32 id, unsigned long caller)
-{
-	return true;
-}
-
-static inline void __dma_phys_debug_unmapped(u32 id, bool unmapped)
-{
-}
-
-static inline void dma_phys_debug_count_lost(void)
-{
-}
-#endif
-
 void dma_phys_debug_map(struct dma_phys_map *map, phys_addr_t phys, int err,
 			unsigned long caller);
 void dma_phys_debug_sg(struct dma_phys_sg *sg, phys_addr_t phys, int err,
@@ -275,12 +254,13 @@ void dma_phys_debug_range(struct device *dev,
  */
 static inline bool dma_phys_debug_unmap(u32 id, unsigned long caller)
 {
-	return likely(!id) || __dma_phys_debug_unmap(id, caller);
+	return !IS_ENABLED(CONFIG_DMA_PHYS_DEBUG) || likely(!id) ||
+	       __dma_phys_debug_unmap(id, caller);
 }
 
 static inline void dma_phys_debug_unmapped(u32 id, bool unmapped)
 {
-	if (unlikely(id))
+	if (IS_ENABLED(CONFIG_DMA_PHYS_DEBUG) && unlikely(id))
 		__dma_phys_debug_unmapped(id, unmapped);
 }
 
@@ -294,18 +274,13 @@ int dma_phys_debug_counters_show(struct seq_file *m, void *unused);
 extern struct fault_attr dma_phys_fault;
 
 bool dma_phys_fail(void);
-/* fault.c: may any step fail? */
-bool dma_phys_may_fail(void);
 #else
 static inline bool dma_phys_fail(void)
 {
 	return false;
 }
-
-static inline bool dma_phys_may_fail(void)
-{
-	return false;
-}
 #endif
+/* fault.c: may any step fail? Only with CONFIG_FAIL_DMA_PHYS. */
+bool dma_phys_may_fail(void);
 
 #endif /* _KERNEL_DMA_PHYS_INTERNAL_H */

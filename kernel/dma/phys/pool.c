@@ -2,7 +2,6 @@
 /*
  * Memory for unmap records, with a reserve.
  */
-#include <linux/dma-map-ops.h>
 #include <linux/dma-phys.h>
 #include <linux/export.h>
 #include <linux/mempool.h>
@@ -25,15 +24,14 @@ struct dma_phys_pool {
 noinline size_t dma_phys_max_records(struct device *dev, size_t count,
 				     size_t size)
 {
-	struct dma_phys_limits bounce = dma_phys_bounce_limits(dev);
-	u64 bounced = min_t(u64, size, dma_phys_bounce_total(dev));
-	struct dma_phys_limits limits = dma_phys_sg_limits(dev);
+	bool ops = get_dma_ops(dev);
+	struct dma_phys_limits limits = ops ? dma_phys_sg_limits(dev) :
+					      dma_phys_bounce_limits(dev);
+	u64 split = ops ? size : min_t(u64, size, dma_phys_bounce_total(dev));
 	u64 max = count;
 
-	if (get_dma_ops(dev))
-		max = dma_phys_max_segments(&limits, count, size);
-	else if (bounce.max)
-		max = dma_phys_max_segments(&bounce, count, bounced);
+	if (limits.max)
+		max = dma_phys_max_segments(&limits, count, split);
 	return min_t(u64, max, SIZE_MAX);
 }
 

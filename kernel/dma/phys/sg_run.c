@@ -81,12 +81,14 @@ static int dma_phys_sg_map_part(struct dma_phys_sg *sg,
 				struct dma_phys_map *map)
 {
 	const struct dma_phys_range *run = &iter->run;
-	struct dma_phys_limits bounce, limits = dma_phys_sg_limits(sg->dev);
+	struct dma_phys_limits limits;
 	int err;
 
 	/* Ops may refuse for good what no segment of the device can be. */
-	if (get_dma_ops(sg->dev))
+	if (get_dma_ops(sg->dev)) {
+		limits = dma_phys_sg_limits(sg->dev);
 		map->size = dma_phys_split(&limits, run->addr, run->len);
+	}
 	err = dma_phys_map_range(map, run->addr, run->raw,
 				 run->kind == DMA_PHYS_MMIO ? iter->path :
 							      NULL);
@@ -94,11 +96,11 @@ static int dma_phys_sg_map_part(struct dma_phys_sg *sg,
 	    map->route == DMA_PHYS_OPS)
 		return err;
 
-	bounce = dma_phys_bounce_limits(sg->dev);
+	limits = dma_phys_bounce_limits(sg->dev);
 	/* All parts bounce at a time. */
-	if (!bounce.max || run->len > dma_phys_bounce_total(sg->dev))
+	if (!limits.max || run->len > dma_phys_bounce_total(sg->dev))
 		return err;
-	map->size = dma_phys_split(&bounce, run->addr, run->len);
+	map->size = dma_phys_split(&limits, run->addr, run->len);
 	if (map->size == run->len)
 		return err;
 	return dma_phys_map_range(map, run->addr, run->raw, NULL);

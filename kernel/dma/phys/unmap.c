@@ -214,7 +214,8 @@ EXPORT_SYMBOL_GPL(dma_phys_unmap_nosync);
  */
 void __cold dma_phys_leak(struct device *dev, size_t size)
 {
-	dma_phys_debug_count_lost();
+	if (IS_ENABLED(CONFIG_DMA_PHYS_DEBUG))
+		dma_phys_debug_count_lost();
 	dev_err_ratelimited(dev, "dma-phys: driver %s lost %zu bytes that the device owns: they stay mapped, and are never freed\n",
 			    dev_driver_string(dev), size);
 }
