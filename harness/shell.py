@@ -90,7 +90,7 @@ def main():
         disks = [oracle.Image(Path(directory, name), f"disk-{name}",
                               size=DISK_SIZE) for name in "ab"]
         if kernel.arch.name != arch.DEFAULT:
-            machine = [machine for machine in vm.MACHINES.values() if machine.coherent
+            machine = [machine for machine in vm.OTHER_ARCHES if machine.coherent
                        and machine.arch == kernel.arch.name][-1]
             guest = vm.VM(kernel, machine, devices=vm.nvme(machine, disks), shell=True)
             words = guest.arguments()

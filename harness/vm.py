@@ -181,6 +181,9 @@ MACHINES = {machine.name: machine for machine in [
     arm("arm-bounce-nc", "swiotlb=force, arm, not coherent", "bounce",
         append="swiotlb=force", coherent=False),
 ]}
+# Those that ./run test has with --arch only.
+OTHER_ARCHES = [machine for machine in MACHINES.values()
+                if machine.arch != arches.DEFAULT]
 
 
 def nvme(machine, controllers, **options):

@@ -9,7 +9,6 @@ import dataclasses
 import tempfile
 
 import pytest
-from harness import arch as arches
 from harness import demo, kernel, vm
 
 
@@ -30,9 +29,8 @@ class Boot:
             return demo.run(part, kernel, directory)
 
 
-BOOTS = [Boot(machine.arch, name) for name, machine in vm.MACHINES.items()
-         if machine.arch != arches.DEFAULT
-         and kernel.has(machine.arch, "SAMPLE_DMA_PHYS_NVME")]
+BOOTS = [Boot(machine.arch, machine.name) for machine in vm.OTHER_ARCHES
+         if kernel.has(machine.arch, "SAMPLE_DMA_PHYS_NVME")]
 
 
 @pytest.mark.parametrize("boot", BOOTS, ids=str)

@@ -20,7 +20,6 @@ import tempfile
 import pytest
 
 from block_guest import check_step, step, wait_until
-from harness import arch as arches
 from harness import demo, vm
 
 # What the drivers write into their source: four pages.
@@ -362,9 +361,8 @@ class Boot:
             nothing_is_left(guest)
 
 
-OTHER_ARCHES = [Boot(machine.arch, name) for name, machine in vm.MACHINES.items()
-                if machine.arch != arches.DEFAULT]
-BOOTS = [*OTHER_ARCHES, Boot("base", "direct"), Boot("base", "bounce"),
+BOOTS = [*(Boot(machine.arch, machine.name) for machine in vm.OTHER_ARCHES),
+         Boot("base", "direct"), Boot("base", "bounce"),
          Boot("base", "intel-lazy"), Boot("debug", "intel-lazy"),
          Boot("base", "p2p-bus"), Boot("base", "p2p-refused"),
          Boot("debug", "p2p-bus"), Boot("base", "p2p-bridge", long=True),

@@ -231,11 +231,9 @@ RUST = {suite for suite, _ in _rust_cases()}
 BOOTS = [Boot("base", route, ROUTED) for route in ROUTES] \
     + [Boot("debug", route, ROUTED) for route in DEBUG_ROUTES] \
     + [Boot(flavour, "direct", DISKS) for flavour in ("base", "debug")]
-OTHER_ARCHES = [Boot(machine.arch, name, ROUTED)
-                for name, machine in vm.MACHINES.items()
-                if machine.arch != arches.DEFAULT] \
+ALL_BOOTS = BOOTS + [Boot(machine.arch, machine.name, ROUTED)
+                     for machine in vm.OTHER_ARCHES] \
     + [Boot("arm64", "arm64-direct", DISKS)]
-ALL_BOOTS = BOOTS + OTHER_ARCHES
 # Cases that need what x86-64 does not have, and a boot in which they run: devices that
 # are not coherent, and memory without a kernel address.
 ELSEWHERE = {
