@@ -20,11 +20,7 @@
 
 noinline bool dma_phys_untrusted(struct device *dev)
 {
-#ifdef CONFIG_PCI
 	return dev_is_pci(dev) && to_pci_dev(dev)->untrusted;
-#else
-	return false;
-#endif
 }
 
 /* ---- Bounce buffers ---- */
@@ -97,7 +93,7 @@ static noinline int dma_phys_bounce_fits(struct device *dev, phys_addr_t phys,
 	return skipped + bytes > pool ? -EOPNOTSUPP : 0;
 }
 
-struct dma_phys_limits dma_phys_bounce_limits(struct device *dev)
+static struct dma_phys_limits dma_phys_bounce_limits(struct device *dev)
 {
 	const struct io_tlb_mem *mem = dma_phys_bounce_pool(dev);
 	struct dma_phys_limits limits = {
@@ -119,6 +115,22 @@ struct dma_phys_limits dma_phys_bounce_limits(struct device *dev)
 	if (align + granule < max)
 		limits.max = max - align - granule;
 	return limits;
+}
+
+/*
+ * Ops may refuse more than a segment. They keep the offset in a page, so parts end
+ * at pages. What bypasses them may bounce.
+ */
+struct dma_phys_limits dma_phys_part_limits(struct device *dev)
+{
+	struct dma_phys_limits bounce = dma_phys_bounce_limits(dev), ops;
+
+	if (!get_dma_ops(dev))
+		return bounce;
+	ops = dma_phys_sg_limits(dev);
+	if (ops.max >= PAGE_SIZE)
+		ops.align |= PAGE_SIZE - 1;
+	return dma_phys_both_limits(&ops, &bounce);
 }
 
 u64 dma_phys_bounce_total(struct device *dev)
@@ -210,8 +222,7 @@ static int dma_phys_precheck_direct(const struct dma_phys_map *map,
 		if (is_swiotlb_force_bounce(dev))
 			return -EOPNOTSUPP;
 		return dma_phys_reaches(dev, phys, map->size) &&
-		       dma_phys_one_window(dev, phys, map->size) ?
-		       0 : -ERANGE;
+		       dma_phys_one_window(dev, phys, map->size) ? 0 : -ERANGE;
 	}
 
 	/*
@@ -358,10 +369,8 @@ enum dma_phys_route dma_phys_route(const struct dma_phys_map *map,
 	if (use_dma_iommu(dev))
 		return DMA_PHYS_IOMMU;
 	/* The kernel leaves some maps of a device with ops to the direct route. */
-#ifdef CONFIG_DMA_OPS_BYPASS
-	ops &= !dev_dma_ops_bypass(dev) ||
-	       dma_phys_reach(dev) < dma_direct_get_required_mask(dev);
-#endif
+	if (IS_ENABLED(CONFIG_DMA_OPS_BYPASS) && dev_dma_ops_bypass(dev))
+		ops &= dma_phys_reach(dev) < dma_direct_get_required_mask(dev);
 	if (ops && (map->kind == DMA_PHYS_MMIO ||
 		    !arch_dma_map_phys_direct(dev, phys + map->size)))
 		return DMA_PHYS_OPS;
@@ -380,7 +389,10 @@ int dma_phys_precheck(const struct dma_phys_map *map, phys_addr_t phys,
 		return dma_phys_precheck_iommu(map, phys, raw);
 	case DMA_PHYS_OPS:
 		/* Unknown: what they do with memory that has no linear map. */
-		return raw ? -EOPNOTSUPP : 0;
+		if (raw)
+			return -EOPNOTSUPP;
+		/* They count pages in 32 bits. */
+		return (u64)map->size >> 43 ? -E2BIG : 0;
 	default:
 		return dma_phys_precheck_direct(map, phys, raw);
 	}

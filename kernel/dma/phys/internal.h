@@ -74,8 +74,11 @@ void dma_phys_report_stale(struct device *dev);
 
 /* explain.c: will the direct route certainly bounce this range? */
 bool dma_phys_must_bounce(struct device *dev, phys_addr_t phys, size_t size);
-/* explain.c: limits of a bounce buffer of @dev; max is 0 if there is none. */
-struct dma_phys_limits dma_phys_bounce_limits(struct device *dev);
+/*
+ * explain.c: limits of a part of a run that is mapped by itself: of a bounce
+ * buffer, max is 0 if there is none; or of what legacy ops map.
+ */
+struct dma_phys_limits dma_phys_part_limits(struct device *dev);
 /* explain.c: the route that a range will take. */
 enum dma_phys_route dma_phys_route(const struct dma_phys_map *map,
 				   phys_addr_t phys);
@@ -165,8 +168,9 @@ static inline struct dma_phys_limits dma_phys_sg_limits(struct device *dev)
 static inline bool dma_phys_sg_keeps_short(const struct dma_phys_sg *sg,
 					   const struct dma_phys_source *source)
 {
-	return !dma_kmalloc_safe(sg->dev, sg->dir) &&
-	       source->min_len < 2 * ARCH_DMA_MINALIGN;
+	return source->kinds != BIT(DMA_PHYS_MMIO) &&
+	       source->min_len < 2 * ARCH_DMA_MINALIGN &&
+	       !dma_kmalloc_safe(sg->dev, sg->dir);
 }
 
 /* What trace events show of a list. */
@@ -183,7 +187,7 @@ static inline struct dma_phys_map dma_phys_sg_handle(const struct dma_phys_sg *s
 	};
 }
 
-/* pool.c: a range that exceeds a bounce buffer takes a record for each. */
+/* pool.c: a range that is mapped in parts takes a record for each. */
 size_t dma_phys_max_records(struct device *dev, size_t count, size_t size);
 /* pool.c: records for @count ranges of @size bytes in all, NULL if no memory. */
 struct dma_phys_records *dma_phys_records_alloc(struct device *dev,

@@ -24,10 +24,8 @@ struct dma_phys_pool {
 noinline size_t dma_phys_max_records(struct device *dev, size_t count,
 				     size_t size)
 {
-	bool ops = get_dma_ops(dev);
-	struct dma_phys_limits limits = ops ? dma_phys_sg_limits(dev) :
-					      dma_phys_bounce_limits(dev);
-	u64 split = ops ? size : min_t(u64, size, dma_phys_bounce_total(dev));
+	struct dma_phys_limits limits = dma_phys_part_limits(dev);
+	u64 split = min(size, get_dma_ops(dev) ? size : dma_phys_bounce_total(dev));
 	u64 max = count;
 
 	if (limits.max)

@@ -67,13 +67,11 @@ static inline u64 dma_phys_split(const struct dma_phys_limits *limits,
 static inline u64 dma_phys_max_segments(const struct dma_phys_limits *limits,
 					u64 ranges, u64 size)
 {
-	u64 full = limits->align < limits->max ? limits->max - limits->align :
-						 limits->max;
+	u64 full = (limits->max & ~limits->align) ?: limits->max;
 	u64 max = div64_u64(size, full);
 
 	if (limits->boundary != (u64)-1)
-		max = dma_phys_sum(max,
-				   div64_u64(size, limits->boundary + 1));
+		max = dma_phys_sum(max, div64_u64(size, limits->boundary + 1));
 	return dma_phys_sum(max, dma_phys_sum(ranges, ranges));
 }
 

@@ -80,8 +80,7 @@ static int dma_phys_sg_link_runs(struct dma_phys_sg *sg,
 	int err = 0;
 
 	while (!err) {
-		err = dma_phys_sg_link_run(sg, &iter->run, state,
-					   iter->mapped);
+		err = dma_phys_sg_link_run(sg, &iter->run, state, iter->mapped);
 		if (err)
 			break;
 		iter->mapped += iter->run.len;

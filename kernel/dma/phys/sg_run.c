@@ -84,9 +84,8 @@ static int dma_phys_sg_map_part(struct dma_phys_sg *sg,
 	struct dma_phys_limits limits;
 	int err;
 
-	/* Ops may refuse for good what no segment of the device can be. */
 	if (get_dma_ops(sg->dev)) {
-		limits = dma_phys_sg_limits(sg->dev);
+		limits = dma_phys_part_limits(sg->dev);
 		map->size = dma_phys_split(&limits, run->addr, run->len);
 	}
 	err = dma_phys_map_range(map, run->addr, run->raw,
@@ -96,7 +95,7 @@ static int dma_phys_sg_map_part(struct dma_phys_sg *sg,
 	    map->route == DMA_PHYS_OPS)
 		return err;
 
-	limits = dma_phys_bounce_limits(sg->dev);
+	limits = dma_phys_part_limits(sg->dev);
 	/* All parts bounce at a time. */
 	if (!limits.max || run->len > dma_phys_bounce_total(sg->dev))
 		return err;

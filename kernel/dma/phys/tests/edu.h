@@ -11,6 +11,7 @@
 #include <linux/io.h>
 #include <linux/iopoll.h>
 #include <linux/sizes.h>
+#include <linux/swab.h>
 #include <linux/time64.h>
 #include <linux/types.h>
 
@@ -48,10 +49,33 @@
 #define IVSHMEM_DEVICE_ID	0x1110
 #define IVSHMEM_BAR		2
 
+/*
+ * QEMU gives its registers the byte order in which the processor starts: on
+ * PowerPC that is big-endian, for a kernel that is little-endian as well.
+ */
+static inline u64 edu_order(u64 value)
+{
+	return IS_ENABLED(CONFIG_PPC) ? swab64(value) : value;
+}
+
+static inline u64 edu_read(u8 __iomem *reg)
+{
+	return edu_order(readq(reg));
+}
+
+static inline void edu_write(u64 value, u8 __iomem *reg)
+{
+	writeq(edu_order(value), reg);
+}
+
 /* False if the device was unplugged, or is another one. */
 static inline bool edu_present(u8 __iomem *regs)
 {
-	return (readl(regs + EDU_ID) & EDU_ID_MASK) == EDU_ID_VALUE;
+	u32 id = readl(regs + EDU_ID);
+
+	if (IS_ENABLED(CONFIG_PPC))
+		id = swab32(id);
+	return (id & EDU_ID_MASK) == EDU_ID_VALUE;
 }
 
 /*
@@ -61,11 +85,11 @@ static inline bool edu_present(u8 __iomem *regs)
 static inline void edu_start(u8 __iomem *regs, u64 addr, size_t len,
 			     bool to_memory)
 {
-	writeq(to_memory ? EDU_BUF_ADDR : addr, regs + EDU_DMA_SRC);
-	writeq(to_memory ? addr : EDU_BUF_ADDR, regs + EDU_DMA_DST);
-	writeq(len, regs + EDU_DMA_COUNT);
-	writeq(EDU_CMD_RUN | (to_memory ? EDU_CMD_TO_MEMORY : 0),
-	       regs + EDU_DMA_CMD);
+	edu_write(to_memory ? EDU_BUF_ADDR : addr, regs + EDU_DMA_SRC);
+	edu_write(to_memory ? addr : EDU_BUF_ADDR, regs + EDU_DMA_DST);
+	edu_write(len, regs + EDU_DMA_COUNT);
+	edu_write(EDU_CMD_RUN | (to_memory ? EDU_CMD_TO_MEMORY : 0),
+		  regs + EDU_DMA_CMD);
 }
 
 /* Sleeps until it has finished. Returns 0 or -ETIMEDOUT. */
@@ -73,8 +97,9 @@ static inline int edu_wait(u8 __iomem *regs)
 {
 	u64 cmd;
 
-	return readq_poll_timeout(regs + EDU_DMA_CMD, cmd, !(cmd & EDU_CMD_RUN),
-				  EDU_POLL_US, EDU_TIMEOUT_US);
+	return read_poll_timeout(edu_read, cmd, !(cmd & EDU_CMD_RUN),
+				 EDU_POLL_US, EDU_TIMEOUT_US, false,
+				 regs + EDU_DMA_CMD);
 }
 
 static inline int edu_transfer(u8 __iomem *regs, u64 addr, size_t len,

@@ -119,6 +119,9 @@ static u64 edu_default_mask(void)
 
 	if (use_dma_iommu(edu.dev))
 		return small;
+	/* Legacy ops are bypassed if all memory is within reach. */
+	if (dev_dma_ops_bypass(edu.dev))
+		return large;
 	if (edu_get_pool(&start, &end))
 		return end - 1 <= small ? small : large;
 	if (is_swiotlb_active(edu.dev))
@@ -367,6 +370,19 @@ void edu_need_iommu(struct kunit *test)
 {
 	if (!use_dma_iommu(edu.dev))
 		kunit_skip(test, "no IOMMU translates for the device on this boot");
+}
+
+bool edu_links(void)
+{
+	return use_dma_iommu(edu.dev) && (dev_is_dma_coherent(edu.dev) ||
+					  !IS_ENABLED(CONFIG_DMA_API_DEBUG));
+}
+
+void edu_need_links(struct kunit *test)
+{
+	edu_need_iommu(test);
+	if (!edu_links())
+		kunit_skip(test, "dma-debug must not see linked ranges synced");
 }
 
 void edu_need_owner(struct kunit *test)

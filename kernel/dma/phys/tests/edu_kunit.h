@@ -65,6 +65,8 @@
 #define edu_set_pool		dma_phys_test_set_pool
 #define edu_get_pool		dma_phys_test_get_pool
 #define edu_need_iommu		dma_phys_test_need_iommu
+#define edu_links		dma_phys_test_links
+#define edu_need_links		dma_phys_test_need_links
 #define edu_need_owner		dma_phys_test_need_owner
 #define edu_unbind		dma_phys_test_unbind
 #define edu_bind		dma_phys_test_bind
@@ -126,8 +128,11 @@ void edu_set_pool(struct kunit *test, size_t area_bytes);
 void edu_unbind(void);
 void edu_bind(struct kunit *test);
 
+/* Lists of whole pages are linked at one IOVA. */
+bool edu_links(void);
 /* Skip the test unless this is so. */
 void edu_need_iommu(struct kunit *test);
+void edu_need_links(struct kunit *test);
 void edu_need_owner(struct kunit *test);
 
 /* ---- Helpers, edu_helpers.c ---- */

@@ -434,7 +434,7 @@ static void sg_cpu_steps(struct kunit *test)
 /* Whole pages: one IOVA. */
 static void sg_linked_steps(struct kunit *test)
 {
-	edu_need_iommu(test);
+	edu_need_links(test);
 	if (PAGE_SHIFT > 12)
 		kunit_skip(test, "a page exceeds a transfer of the device");
 	fault_test_cpu_ranges(test, PAGE_SIZE);
@@ -453,10 +453,11 @@ static void sg_mmio_steps(struct kunit *test)
 	if (route < 0)
 		kunit_skip(test, "device memory cannot be mapped on this boot");
 	if (route == DMA_PHYS_IOMMU)
-		/* IOVA, links, sync; or if pages are larger: maps, records */
+		/* IOVA, links, sync; or if they are not linked: maps, records */
 		fault_test_all(test, fault_test_map_sg_mmio,
 			       fault_test_verify_sg_mmio, -ENOMEM,
-			       FAULT_TEST_RANGES + (PAGE_SHIFT > 12 ? 1 : 2));
+			       FAULT_TEST_RANGES +
+			       (PAGE_SHIFT > 12 || !edu_links() ? 1 : 2));
 	else
 		fault_test_all(test, fault_test_map_sg_mmio,
 			       fault_test_verify_sg_mmio, -EIO,

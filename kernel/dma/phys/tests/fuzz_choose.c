@@ -2,6 +2,8 @@
 /*
  * The fuzzer chooses the arguments of a call that maps.
  */
+#include <linux/dma-map-ops.h>
+
 #include "fuzz.h"
 
 static bool fuzz_may_mix(const struct fuzz_call *call)
@@ -181,6 +183,10 @@ static void fuzz_spoil_range(struct fuzz *fuzz, struct fuzz_call *call)
 		/* No IOVA: the page tables of less would take all memory. */
 		if (iommu)
 			range->len = 1ULL << 63;
+		/* The kernel would clean its cache lines, which takes hours. */
+		else if (range->kind == DMA_PHYS_CPU && call->dev &&
+			 call->dev->dev && !dev_is_dma_coherent(call->dev->dev))
+			range->len = 0;
 		if (valid_dma_direction(call->dir))
 			call->dir = DMA_TO_DEVICE;
 	}

@@ -5,6 +5,7 @@
  * certain, the set contains FUZZ_OK and errors.
  */
 #include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
 #include <linux/minmax.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/swiotlb.h>
@@ -136,31 +137,53 @@ static bool fuzz_is_partial(const struct fuzz_dev *dev,
 }
 
 static enum fuzz_bounce fuzz_run_bounces(const struct fuzz_dev *dev,
-					 const struct fuzz_run *run)
+					 const struct fuzz_run *run,
+					 enum dma_data_direction dir)
 {
+	/* The device is not coherent, and the run may share cache lines. */
+	bool shares = dma_kmalloc_needs_bounce(dev->dev, run->len, dir);
+
 	if (run->kind == DMA_PHYS_MMIO)
 		return FUZZ_NEVER_BOUNCES;
 	if (dev->iommu)
-		return dev->untrusted && fuzz_is_partial(dev, run) ?
+		return (dev->untrusted || shares) && fuzz_is_partial(dev, run) ?
 		       FUZZ_MAY_BOUNCE : FUZZ_NEVER_BOUNCES;
-	if (dev->forced)
+	if (dev->forced || shares)
 		return FUZZ_BOUNCES;
 	return fuzz_reached(dev, phys_to_dma(dev->dev, run->phys), run->len) ?
 	       FUZZ_NEVER_BOUNCES : FUZZ_MAY_BOUNCE;
 }
 
+/* Adjacent ranges are not merged, as a short one may have to bounce. */
+static bool fuzz_keeps_short(const struct fuzz_call *call)
+{
+	size_t min_len = SIZE_MAX;
+
+	/* The block layer merges them as well. */
+	if (fuzz_is_request(call->op) ||
+	    dma_kmalloc_safe(call->dev->dev, call->dir))
+		return false;
+	for (size_t i = 0; i < call->count; i++)
+		if (call->ranges[i].kind == DMA_PHYS_CPU)
+			min_len = min(min_len, call->ranges[i].len);
+	if (min_len == SIZE_MAX)
+		return false;
+	/* A source does not say how short its ranges are. */
+	return fuzz_is_source(call->op) || min_len < 2 * ARCH_DMA_MINALIGN;
+}
+
 size_t fuzz_make_runs(const struct fuzz *fuzz, const struct fuzz_call *call,
 		      struct fuzz_run *runs, u64 *bus_offset)
 {
+	bool bus, apart = fuzz_keeps_short(call);
 	size_t n = 0;
-	bool bus;
 
 	fuzz_expect_peer(fuzz, call, &bus, bus_offset);
 	for (size_t i = 0; i < call->count; i++) {
 		const struct dma_phys_range *range = &call->ranges[i];
 		struct fuzz_run *last = n ? &runs[n - 1] : NULL;
 
-		if (last && range->addr &&
+		if (last && !apart && range->addr &&
 		    last->phys + last->len == range->addr &&
 		    last->kind == range->kind && last->raw == range->raw) {
 			last->len += range->len;
@@ -176,7 +199,8 @@ size_t fuzz_make_runs(const struct fuzz *fuzz, const struct fuzz_call *call,
 		};
 	}
 	for (size_t i = 0; i < n; i++)
-		runs[i].bounce = fuzz_run_bounces(call->dev, &runs[i]);
+		runs[i].bounce = fuzz_run_bounces(call->dev, &runs[i],
+						  call->dir);
 	return n;
 }
 
@@ -281,6 +305,8 @@ static u32 fuzz_expect_iommu(const struct fuzz_dev *dev,
 
 	if (!run->phys)
 		faults |= FUZZ_EINVAL;
+	if (run->raw && !dev_is_dma_coherent(dev->dev))
+		faults |= fuzz_bit(-EOPNOTSUPP);
 	if (dev->limits.align >= dev->granule)
 		faults |= fuzz_bit(-EOPNOTSUPP);
 	if (run->kind == DMA_PHYS_MMIO && dev->untrusted &&
@@ -298,10 +324,13 @@ static u32 fuzz_expect_direct(const struct fuzz_dev *dev,
 {
 	u32 faults = 0;
 
+	if (run->raw && !dev_is_dma_coherent(dev->dev))
+		faults |= fuzz_bit(-EOPNOTSUPP);
 	if (run->bounce != FUZZ_NEVER_BOUNCES)
-		return fuzz_expect_bounce(dev, run, is_sg);
+		return fuzz_both(fuzz_unless(faults),
+				 fuzz_expect_bounce(dev, run, is_sg));
 	if (run->kind == DMA_PHYS_CPU)
-		return FUZZ_OK;
+		return fuzz_unless(faults);
 	if (dev->forced)
 		faults |= fuzz_bit(-EOPNOTSUPP);
 	if (!fuzz_reached(dev, phys_to_dma(dev->dev, run->phys), run->len))

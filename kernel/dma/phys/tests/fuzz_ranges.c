@@ -217,7 +217,8 @@ static void fuzz_step_page(struct fuzz *fuzz)
 	struct cpu_phys range;
 
 	if (fuzz_one_in(fuzz, 16))
-		page = fuzz_one_in(fuzz, 2) ? NULL : pfn_to_page(0);
+		page = fuzz_one_in(fuzz, 2) || !pfn_valid(0) ? NULL :
+							       pfn_to_page(0);
 	fuzz_try_page(fuzz, page, offset, len, &range);
 }
 

@@ -276,7 +276,7 @@ static void sg_test_one_iova(struct kunit *test)
 	struct cpu_phys ranges[8];
 	size_t at = 0;
 
-	edu_need_iommu(test);
+	edu_need_links(test);
 	dma_phys_test_ranges(test, buf, sg_test_paged,
 			     ARRAY_SIZE(sg_test_paged), ranges);
 	list = sg_test_map(test, ranges, ARRAY_SIZE(sg_test_paged),

@@ -3,6 +3,7 @@
  * Tests of sg.c, sg_unmap.c and pool.c: unmap records, ranges that take different
  * routes, the capacity of arrays, the iterator, failures, sync and unmap.
  */
+#include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/fault-inject.h>
@@ -77,7 +78,8 @@ static void sg_unmap_test_records_if_needed(struct kunit *test)
 					 IS_ENABLED(CONFIG_DMA_API_DEBUG)));
 			break;
 		case DMA_PHYS_IOMMU:
-			KUNIT_EXPECT_FALSE(test, records);
+			KUNIT_EXPECT_EQ(test, records,
+					count > 1 && !edu_links());
 			break;
 		default:
 			KUNIT_EXPECT_EQ(test, records, count > 1);
@@ -390,18 +392,24 @@ static void sg_unmap_test_limit_bus(struct kunit *test, unsigned int order,
 		kunit_skip(test, "no memory above and below a limit of the bus");
 }
 
-/* Direct and bounced ranges in one list, in both orders. */
-static void sg_unmap_test_two_routes(struct kunit *test)
+/*
+ * Two pages of different routes in one list, in both orders. The device copies
+ * the second to the first.
+ */
+static void sg_unmap_test_both_orders(struct kunit *test,
+				      struct cpu_phys ranges[2],
+				      enum dma_phys_route routes[2])
 {
 	struct dma_phys_test_list *list = dma_phys_test_list(test, 8);
 	u8 *copy = edu_pages(test, 1), *at[2];
-	struct cpu_phys ranges[2];
 	size_t rest;
 
-	sg_unmap_test_limit_bus(test, 0, ranges);
 	for (int i = 0; i < 2; i++) {
 		swap(ranges[0], ranges[1]);
+		swap(routes[0], routes[1]);
 		for (int k = 0; k < 2; k++) {
+			KUNIT_ASSERT_EQ(test, edu_route(ranges[k].addr, PAGE_SIZE),
+					routes[k]);
 			at[k] = phys_to_virt(ranges[k].addr);
 			get_random_bytes(at[k], PAGE_SIZE);
 			memcpy(copy + k * PAGE_SIZE, at[k], PAGE_SIZE);
@@ -409,9 +417,13 @@ static void sg_unmap_test_two_routes(struct kunit *test)
 
 		KUNIT_ASSERT_EQ(test, sg_unmap_test_map(list, ranges, 2), 2);
 		dma_phys_test_list_check(test, list, 2 * PAGE_SIZE);
-		KUNIT_EXPECT_EQ(test, list->sg.route, DMA_PHYS_BOUNCE);
+		for (int k = 0; k < 2; k++)
+			KUNIT_EXPECT_EQ(test, list->segments[k].addr ==
+					phys_to_dma(edu.dev, ranges[k].addr),
+					routes[k] == DMA_PHYS_DIRECT);
+		if (routes[0] == DMA_PHYS_BOUNCE || routes[1] == DMA_PHYS_BOUNCE)
+			KUNIT_EXPECT_EQ(test, list->sg.route, DMA_PHYS_BOUNCE);
 
-		/* The second range is copied to the first by the device. */
 		edu_pull(test, dma_phys_test_list_addr(list, PAGE_SIZE, &rest),
 			 EDU_BUF);
 		edu_push(test, list->segments[0].addr, EDU_BUF);
@@ -420,6 +432,35 @@ static void sg_unmap_test_two_routes(struct kunit *test)
 		KUNIT_EXPECT_MEMEQ(test, at[0], copy + PAGE_SIZE, EDU_BUF);
 		KUNIT_EXPECT_MEMEQ(test, at[1], copy + PAGE_SIZE, EDU_BUF);
 	}
+}
+
+static void sg_unmap_test_direct_and_bounce(struct kunit *test)
+{
+	enum dma_phys_route routes[] = { DMA_PHYS_DIRECT, DMA_PHYS_BOUNCE };
+	struct cpu_phys ranges[2];
+
+	sg_unmap_test_limit_bus(test, 0, ranges);
+	sg_unmap_test_both_orders(test, ranges, routes);
+}
+
+/*
+ * Only on PowerPC: memory below bus_dma_limit is mapped in advance, and bypasses
+ * legacy ops.
+ */
+static void sg_unmap_test_direct_and_ops(struct kunit *test)
+{
+	enum dma_phys_route routes[] = { DMA_PHYS_DIRECT, DMA_PHYS_OPS };
+	struct cpu_phys ranges[2];
+	u8 *pages;
+
+	if (!IS_ENABLED(CONFIG_ARCH_HAS_DMA_MAP_DIRECT) ||
+	    !dev_dma_ops_bypass(edu.dev))
+		kunit_skip(test, "no legacy ops that are bypassed on this boot");
+	pages = edu_pages(test, 2);
+	ranges[0] = edu_range(test, pages, PAGE_SIZE);
+	ranges[1] = edu_range(test, pages + 2 * PAGE_SIZE, PAGE_SIZE);
+	edu.dev->bus_dma_limit = phys_to_dma(edu.dev, ranges[1].addr);
+	sg_unmap_test_both_orders(test, ranges, routes);
 }
 
 /* Capacity of the segment array. */
@@ -749,7 +790,6 @@ static void sg_unmap_test_source_is_checked(struct kunit *test)
 	for (int i = 0; i < 6; i++) {
 		struct sg_unmap_test_source source =
 			sg_unmap_test_source(ranges, SCATTERED);
-		bool iommu = edu_route(ranges[0].addr, 1) == DMA_PHYS_IOMMU;
 		int err;
 
 		switch (i) {
@@ -770,7 +810,7 @@ static void sg_unmap_test_source_is_checked(struct kunit *test)
 			break;
 		case 5:
 			/* Only linking depends on the gaps. */
-			if (!iommu)
+			if (!edu_links())
 				continue;
 			source.source.gaps = 0;
 		}
@@ -876,7 +916,8 @@ static struct kunit_case sg_unmap_test_cases[] = {
 	KUNIT_CASE(h11_list_bounce_then_iommu),
 	KUNIT_CASE(h11_list_iommu_then_direct),
 	KUNIT_CASE(sg_unmap_test_untrusted_tail),
-	KUNIT_CASE(sg_unmap_test_two_routes),
+	KUNIT_CASE(sg_unmap_test_direct_and_bounce),
+	KUNIT_CASE(sg_unmap_test_direct_and_ops),
 	KUNIT_CASE(sg_unmap_test_capacity_4m_of_64k),
 	KUNIT_CASE(sg_unmap_test_capacity_64k_of_4k),
 	KUNIT_CASE_SLOW(sg_unmap_test_capacity_random),
