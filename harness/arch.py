@@ -34,6 +34,9 @@ X86_CLOCK = "tsc=reliable no_timer_check"
 # and the one before it is never acknowledged.
 X86_PROCESSOR = "max,la57=off,x2apic=off"
 
+# Without mitigations that QEMU does not emulate.
+PSERIES = "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off"
+
 # The packages of other architectures, by Debian's names for them.
 BUSYBOX = "usr/lib/dma-phys"
 
@@ -46,5 +49,9 @@ ARCHES = {arch.name: arch for arch in (
          "ttyAMA0", "", f"{BUSYBOX}/arm64/usr/bin/busybox"),
     Arch("arm", ("ARCH=arm",), "zImage", "arch/arm/boot/zImage", "qemu-system-arm",
          "virt", "cortex-a15", "ttyAMA0", "", f"{BUSYBOX}/armhf/usr/bin/busybox"),
+    # The second serial port is hvc1.
+    Arch("ppc64le", ("ARCH=powerpc",), "vmlinux", "vmlinux",
+         "qemu-system-ppc64", PSERIES, "power9", "hvc0", "",
+         f"{BUSYBOX}/ppc64el/usr/bin/busybox"),
 )}
 DEFAULT = "x86-64"

@@ -7,6 +7,8 @@
     ./run bench --rst              print Documentation/core-api/
                                    dma-phys-benchmark.rst
     ./run bench --check            measure a part, compare it with the baselines
+    ./run bench --arch arm64 [--rst]
+                                   a table of maps on arm64, or the page of it
     ./run bench --baseline         print a baseline of the maps, for
                                    harness/bench_baseline.csv
 """
@@ -37,6 +39,8 @@ OPTIONS = ("SMP", "PREEMPT_NONE", "PREEMPT", "JUMP_LABEL", "TRACEPOINTS",
 
 HEADER = ("machine", "mapped and unmapped", "raw", "best raw", "empty", "C",
           "Rust", "first version", "target", "met")
+# The first columns, of the table of arm64: it has no targets.
+COLUMNS_ARM64 = HEADER.index("first version")
 FINDINGS_HEADER = ("what", "machine", "measured", "at most", "met")
 
 
@@ -207,6 +211,32 @@ version* is the ratio of C in the first version of typed maps. The target is for
 languages, unless *Rust against C* below is the target for Rust. A cell is empty if
 there is no target, or no such map.
 """
+PAGE_ARM64 = """\
+.. SPDX-License-Identifier: GPL-2.0
+
+============================
+Costs of typed maps on arm64
+============================
+
+Instructions to map and unmap memory for a device on arm64, with devices that are
+coherent and with devices that are not. Documentation/core-api/dma-phys-benchmark.rst
+says how they are counted and how to read the table. This table has no targets, and no
+column for the first version. Cache maintenance is a loop over cache lines. A barrier,
+which waits for it, counts as one instruction: it costs more on hardware. ``./run bench
+--arch arm64 --rst`` prints this page.
+
+Typed maps are more expensive than the raw API here in these cases:
+
+* The device is not coherent: the fast paths are for coherent devices. A list that is
+  not linked at one IOVA maps each run by itself, with a barrier and an unmap record for
+  each. Of a list that is, the kernel's dma_iova_unlink() looks up each page in the page
+  table.
+* A list is linked at one IOVA: dma_iova_unlink() flushes the IOTLB at once, in lazy
+  mode as well.
+* MMIO that belongs to no peer takes the slow path.
+
+{setup}
+"""
 FINDINGS = """
 Scaling and size
 ================
@@ -318,6 +348,20 @@ def print_page(kernel):
     print("\n".join(rst(rows, results, memory, kernel)))
 
 
+def print_arm64(kernel, rst_page):
+    """Measure the maps on arm64, and print a table or the page."""
+    rows = micro.measure(kernel, micro.ARM64)
+    header, *cells = (
+        row[:COLUMNS_ARM64] for row in
+        (HEADER, *map(ratio_cells, targets.comparisons(rows, targets.RATIOS_ARM64))))
+    if not rst_page:
+        print("\n".join([f"{check.versions(kernel)}; instructions", "",
+                         *columns([header, *cells])]))
+        return
+    print(PAGE_ARM64.format(setup="\n".join(setup(kernel))).rstrip())
+    print("\n".join(rst_table(header, cells, (18, 22, 18, 18, 8, 14, 14))))
+
+
 def print_baseline(kernel):
     check.write(micro.measure(kernel, micro.SHORT), kernel, sys.stdout)
 
@@ -350,6 +394,9 @@ ACTIONS = {"--rst": print_page, "--check": print_check,
 def main(*words):
     kernels.exit_on_signals()
     try:
+        if words[:1] == ("arm64",):
+            print_arm64(vm.kernel("arm64"), "--rst" in words)
+            return 0
         kernel = vm.kernel()
         if words and words[0] in ACTIONS:
             return ACTIONS[words[0]](kernel) or 0

@@ -33,7 +33,7 @@ HEAD = """\
 
 def versions(kernel):
     """The versions that counts depend on, as one line."""
-    programs = {"clang": "clang", "rustc": "rustc", "QEMU": "qemu-system-x86_64"}
+    programs = {"clang": "clang", "rustc": "rustc", "QEMU": kernel.arch.qemu}
     words = [f"Linux {release(kernel)}"]
     for name, program in programs.items():
         out = subprocess.run([program, "--version"], text=True, check=True,

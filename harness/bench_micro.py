@@ -312,6 +312,10 @@ FULL = [Boot(machine, (*SIZES, *RANGES, *SYNCS, *LIVE, MMIO, MMIO_MANY))
 FULL += [Boot(BUS, (ONE, *of_memory("peer", [*SIZES, *RANGES]))),
          Boot("direct", tuple(CPUS), cpus=4, accel="tcg")]
 
+ARM64 = [Boot(machine, (ONE, SYNCED, CONTIGUOUS, SCATTERED, MMIO), flavour="arm64")
+         for machine in ("arm64-direct", "arm64-direct-nc", "arm64-lazy",
+                         "arm64-lazy-nc", "arm64-strict-nc")]
+
 # The boots of --check and of each test run.
 SHORT = [Boot(machine, (ONE, SYNCED, CONTIGUOUS, SCATTERED, LIVE[0]))
          for machine in ("direct", "bounce", "intel-lazy")]

@@ -6,6 +6,7 @@ Each target is a constant or a line of a table below.
 
 import dataclasses
 
+from harness import bench_micro as micro
 from harness import bench_size, vm
 from harness.bench_micro import (BUS, CONTIGUOUS, CPUS, FULL, LIVE, LOCKED, MMIO,
                                  MMIO_MANY, ONE, SCATTERED, SYNCED, Shape, label,
@@ -54,6 +55,16 @@ RATIOS = [
     Ratio((BUS,), PEER, "typed_map", "dma_map_sgtable", 1.2),
     Ratio((BUS,), PEER_MANY, "typed_sg", "dma_map_sgtable", 1.2),
     Ratio((BUS,), PEER_MANY, "typed_sg_iter", "dma_map_sgtable"),
+]
+
+# Without targets.
+ARM64 = tuple(boot.machine for boot in micro.ARM64)
+RATIOS_ARM64 = [
+    Ratio(ARM64, ONE, "typed_map", "dma_map_phys"),
+    Ratio(ARM64, SYNCED, "typed_map", "dma_map_phys"),
+    Ratio(ARM64, SCATTERED, "typed_sg", "dma_map_sgtable"),
+    Ratio(ARM64, CONTIGUOUS, "typed_sg", "dma_map_sgtable"),
+    Ratio(ARM64, MMIO, "typed_map", "dma_map_phys"),
 ]
 
 # Ratios of C in the first version of typed maps, which had no iterator.
@@ -146,10 +157,10 @@ class Counts:
                    and (row.machine, row.shape) == (machine, shape))
 
 
-def comparisons(rows):
+def comparisons(rows, ratios=None):
     """All measured ratios, by machine."""
     counts = Counts(rows)
-    return [comparison for name in vm.MACHINES for ratio in RATIOS
+    return [comparison for name in vm.MACHINES for ratio in ratios or RATIOS
             if name in ratio.machines
             and (comparison := _compare(counts, name, ratio))]
 

@@ -45,11 +45,14 @@ KERNEL_SRC = Path("/kernel-src")
 FLAVOURS = {"base": ("x86-64", ["common", "x86-64"]),
             "debug": ("x86-64", ["common", "x86-64", "debug"]),
             "arm64": ("arm64", ["common", "arm64"]),
-            "arm": ("arm", ["common", "arm"])}
+            "arm64-tags": ("arm64", ["common", "arm64", "arm64-tags"]),
+            "arm": ("arm", ["common", "arm"]),
+            "ppc64le": ("ppc64le", ["common", "ppc64le"])}
 # The kernel that tests of an architecture need first.
 FIRST = {"x86-64": "base"} | {name: name for name in ARCHES if name in FLAVOURS}
 # Steps of a build from scratch, for progress if no earlier build left its count.
-STEPS = {"base": 2650, "debug": 2750, "arm64": 2500, "arm": 2100}
+STEPS = {"base": 2650, "debug": 2750, "arm64": 2500,
+         "arm64-tags": 2200, "arm": 2100, "ppc64le": 2100}
 # The folders of the repository that are laid over the kernel tree.
 OVERLAY = ("kernel", "block", "include", "rust", "samples", "Documentation")
 # A build does not depend on these.
@@ -729,7 +732,8 @@ def environment(kernel):
 
 
 def _variable(flavour):
-    return "DMA_PHYS_BUILD" + ("" if flavour == "base" else f"_{flavour.upper()}")
+    name = flavour.upper().replace("-", "_")
+    return "DMA_PHYS_BUILD" + ("" if flavour == "base" else f"_{name}")
 
 
 def from_environment(flavour="base"):

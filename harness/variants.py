@@ -105,6 +105,12 @@ VARIANTS = {variant.name: variant for variant in (
     Variant("pae", "64BIT=n HIGHMEM4G=y M686=y X86_PAE=y PHYS_ADDR_T_64BIT=y "
             "SWIOTLB=y INTEL_IOMMU=y", without=NEEDS_P2PDMA, make=I386,
             daily=True),
+    # Devices that are not coherent, and no IOMMU.
+    Variant("riscv64", "MMU=y 64BIT=y PCI_P2PDMA=n RISCV_ISA_ZICBOM=y",
+            without=NEEDS_P2PDMA, make=("LLVM=1", "ARCH=riscv")),
+    # Big-endian, with IOMMU_DMA.
+    Variant("s390", "PCI=y IOMMU_DMA=y CPU_BIG_ENDIAN=y", without="fuzz*.c",
+            make=("LLVM=1", "ARCH=s390")),
 )}
 
 

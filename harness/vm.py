@@ -127,6 +127,12 @@ def arm(*arguments, **options):
     return Machine(*arguments, arch="arm", memory="4G", edu_bits=32, **options)
 
 
+def ppc64le(*arguments, **options):
+    """A row for ppc64le."""
+    return Machine(*arguments, arch="ppc64le",
+                   slots=("bus=pci.0,addr=8", "bus=pci.0,addr=9"), **options)
+
+
 MACHINES = {machine.name: machine for machine in [
     # With 3 GiB there is memory beyond 4 GiB, and the kernel allocates bounce
     # buffers. So the direct route is a choice here.
@@ -180,6 +186,9 @@ MACHINES = {machine.name: machine for machine in [
     arm("arm-direct-nc", "no IOMMU, arm, not coherent", "direct", coherent=False),
     arm("arm-bounce-nc", "swiotlb=force, arm, not coherent", "bounce",
         append="swiotlb=force", coherent=False),
+    ppc64le("ppc64le-ops", "IOMMU with legacy ops", "ops", edu_bits=32,
+            append="disable_ddw"),
+    ppc64le("ppc64le-bypass", "the same, bypassed with large masks", "direct"),
 ]}
 # Those that ./run test has with --arch only.
 OTHER_ARCHES = [machine for machine in MACHINES.values()

@@ -167,7 +167,7 @@ def _is_selected(item, option):
 def pytest_collection_modifyitems(config, items):
     """Leave out long boots and other architectures, and sort: see above.
 
-    Boots of the base kernel come first: they run while no debug kernel is built.
+    Boots are sorted by kernel: those of one run while the next one is built.
     """
     collected = config.stash[COLLECTED] = {}
     for item in filter(_boot, items):
@@ -179,7 +179,7 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if _is_selected(item, config.option)]
     boots = sorted(filter(None, map(_boot, items)),
-                   key=lambda boot: boot.flavour != "base")
+                   key=lambda boot: list(kernels.FLAVOURS).index(boot.flavour))
     positions = {boot: number
                  for number, boot in enumerate(dict.fromkeys(boots))}
 

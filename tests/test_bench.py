@@ -238,9 +238,9 @@ def test_objects_of_a_makefile(kernel, tmp_path):
 
 # --- the page -------------------------------------------------------------------
 
-def page_rows(columns):
-    """The cells of each row of the page's first table of so many columns."""
-    for table in PAGE.read_text().split(".. list-table::")[1:]:
+def page_rows(columns, page=PAGE):
+    """The cells of each row of a page's first table of so many columns."""
+    for table in page.read_text().split(".. list-table::")[1:]:
         rows = re.split(r"^   \* - ", table, flags=re.M)[1:]
         cells = [re.split(r"\n     -(?: |$)",
                           re.sub(r"\n {7}(?=\S)", " ", row), flags=re.M)
@@ -252,11 +252,15 @@ def page_rows(columns):
     return []
 
 
-def test_page_has_all_ratios():
+@pytest.mark.parametrize("page,ratios,columns", [
+    (PAGE, targets.RATIOS, len(bench.HEADER)),
+    (PAGE.with_stem(f"{PAGE.stem}-arm64"), targets.RATIOS_ARM64, bench.COLUMNS_ARM64),
+], ids=["x86-64", "arm64"])
+def test_page_has_all_ratios(page, ratios, columns):
     expected = {(vm.MACHINES[machine].text, str(ratio))
-                for ratio in targets.RATIOS for machine in ratio.machines}
-    header, *rows = page_rows(len(bench.HEADER))
-    assert tuple(header) == bench.HEADER
+                for ratio in ratios for machine in ratio.machines}
+    header, *rows = page_rows(columns, page)
+    assert tuple(header) == bench.HEADER[:columns]
     assert {tuple(row[:2]) for row in rows} == expected
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from block_guest import check_step, step, wait_until
 from harness import demo, vm
+from harness import kernel as kernels
 
 # What the drivers write into their source: four pages.
 PATTERN = bytes((i * 7 + i // 256) & 0xff for i in range(4 * 4096))
@@ -282,7 +283,7 @@ def other_driver_is_next(drivers):
 
 def nothing_is_left(guest):
     assert guest.final_check() == []
-    if guest.kernel.flavour == "debug":
+    if kernels.has(guest.kernel.flavour, "DMA_PHYS_DEBUG"):
         counters = dict(re.findall(r"^(\w+) (\d+)$",
                                    guest.sh("cat $DEBUG/dma_phys/counters"), re.M))
         assert [counters[name] for name in ("live", "leaked", "lost")] == \
@@ -361,7 +362,10 @@ class Boot:
             nothing_is_left(guest)
 
 
-BOOTS = [*(Boot(machine.arch, machine.name) for machine in vm.OTHER_ARCHES),
+# On PowerPC, QEMU's device is big-endian, and these drivers are not for that.
+BOOTS = [*(Boot(machine.arch, machine.name) for machine in vm.OTHER_ARCHES
+           if machine.arch != "ppc64le"),
+         Boot("arm64-tags", "arm64-direct-nc"), Boot("arm64-tags", "arm64-p2p-bus"),
          Boot("base", "direct"), Boot("base", "bounce"),
          Boot("base", "intel-lazy"), Boot("debug", "intel-lazy"),
          Boot("base", "p2p-bus"), Boot("base", "p2p-refused"),

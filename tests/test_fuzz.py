@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from harness import fuzz
+from harness import fuzz, vm
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 
@@ -59,7 +59,7 @@ class Boot:
     flavour: str = "debug"
 
     def __str__(self):
-        return f"{self.flavour}-{self.machine}"
+        return f"{self.flavour}-{vm.MACHINES[self.machine].short_name}"
 
     def run(self, kernel):
         """([result], {lie: result}, complaints, path of the log)"""
@@ -74,22 +74,24 @@ class Boot:
 # Together the daily ones have all routes.
 BOOTS = [Boot("direct", repeats=True), Boot("p2p-bus"), Boot("p2p-iommu"),
          Boot("intel-strict", repeats=True, long=True)]
+ALL_BOOTS = BOOTS + [Boot(f"arm64-{name}", flavour="arm64-tags")
+                     for name in ("direct-nc", "lazy-nc", "p2p-bus")]
 
 
-@pytest.mark.parametrize("boot", BOOTS, ids=str)
+@pytest.mark.parametrize("boot", ALL_BOOTS, ids=str)
 def test_model_and_core_agree(booted, boot):
     runs, _, _, _ = booted(boot)
     assert [run.error for run in runs] == [""] * len(runs)
     assert min(run.ops for run in runs) >= OPS
 
 
-@pytest.mark.parametrize("boot", BOOTS, ids=str)
+@pytest.mark.parametrize("boot", ALL_BOOTS, ids=str)
 def test_kernel_log_is_clean(booted, boot):
     _, _, complaints, log = booted(boot)
     assert not complaints, "\n".join([*complaints, log])
 
 
-@pytest.mark.parametrize("boot", BOOTS, ids=str)
+@pytest.mark.parametrize("boot", ALL_BOOTS, ids=str)
 def test_seeds_differ(booted, boot):
     first, second, *_ = booted(boot)[0]
     assert first.tally != second.tally
@@ -103,9 +105,9 @@ def test_seed_repeats_a_run(booted, boot):
 
 
 @pytest.mark.parametrize("lie", LIES)
-@pytest.mark.parametrize("boot", BOOTS, ids=str)
+@pytest.mark.parametrize("boot", ALL_BOOTS, ids=str)
 def test_wrong_model_is_detected(booted, boot, lie):
-    if lie == "leak" and boot.machine == "p2p-bus":
+    if lie == "leak" and boot.machine.endswith("p2p-bus"):
         pytest.skip("neither bounce buffers nor an IOMMU: nothing to leak")
     assert booted(boot)[1][lie].error.startswith("diverged at ")
 

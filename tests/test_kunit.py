@@ -233,9 +233,11 @@ BOOTS = [Boot("base", route, ROUTED) for route in ROUTES] \
     + [Boot(flavour, "direct", DISKS) for flavour in ("base", "debug")]
 ALL_BOOTS = BOOTS + [Boot(machine.arch, machine.name, ROUTED)
                      for machine in vm.OTHER_ARCHES] \
-    + [Boot("arm64", "arm64-direct", DISKS)]
+    + [Boot("arm64", "arm64-direct", DISKS)] \
+    + [Boot("arm64-tags", f"arm64-{name}", ROUTED)
+       for name in ("direct-nc", "bounce-nc", "lazy-nc", "p2p-bus")]
 # Cases that need what x86-64 does not have, and a boot in which they run: devices that
-# are not coherent, and memory without a kernel address.
+# are not coherent, memory without a kernel address, and legacy ops.
 ELSEWHERE = {
     Boot("arm64", "arm64-direct-nc", ROUTED): [
         ("dma_phys_sg", "sg_test_h28_short_neighbours_bounce"),
@@ -245,12 +247,15 @@ ELSEWHERE = {
     Boot("arm", "arm-direct-nc", ROUTED): [
         ("dma_phys_observe", "highmem_is_mapped_like_raw"),
         *(case for case in CASES if case[0] == "dma_phys_highmem")],
+    Boot("ppc64le", "ppc64le-bypass", ROUTED): [
+        ("dma_phys_sg_unmap", "sg_unmap_test_direct_and_ops")],
 }
 EXAMPLE_BOOTS = [Boot("base", "direct", EXAMPLES),
                  Boot("debug", "direct", EXAMPLES, long=True)]
 LEAK_BOOTS = [Boot("debug", "direct", LEAK),
               Boot("debug", "intel-lazy", LEAK, long=True)]
-FAULT_BOOTS = [FaultBoot("debug", route) for route in FAULT_ROUTES]
+FAULT_BOOTS = [FaultBoot("debug", route) for route in FAULT_ROUTES] \
+    + [FaultBoot("arm64-tags", f"arm64-{name}") for name in ("bounce-nc", "lazy-nc")]
 
 
 def check_case(results, suite, case):
