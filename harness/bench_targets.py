@@ -6,9 +6,8 @@ Each target is a constant or a line of a table below.
 
 import dataclasses
 
-from harness import bench_micro as micro
 from harness import bench_size, vm
-from harness.bench_micro import (BUS, CONTIGUOUS, CPUS, FULL, LIVE, LOCKED, MMIO,
+from harness.bench_micro import (ARM64, BUS, CONTIGUOUS, CPUS, FULL, LIVE, LOCKED, MMIO,
                                  MMIO_MANY, ONE, SCATTERED, SYNCED, Shape, label,
                                  of_memory)
 
@@ -58,14 +57,13 @@ RATIOS = [
 ]
 
 # Without targets.
-ARM64 = tuple(boot.machine for boot in micro.ARM64)
 RATIOS_ARM64 = [
-    Ratio(ARM64, ONE, "typed_map", "dma_map_phys"),
-    Ratio(ARM64, SYNCED, "typed_map", "dma_map_phys"),
-    Ratio(ARM64, SCATTERED, "typed_sg", "dma_map_sgtable"),
-    Ratio(ARM64, CONTIGUOUS, "typed_sg", "dma_map_sgtable"),
-    Ratio(ARM64, MMIO, "typed_map", "dma_map_phys"),
-]
+    Ratio(tuple(boot.machine for boot in ARM64), shape, method, raw)
+    for shape, method, raw in ((ONE, "typed_map", "dma_map_phys"),
+                               (SYNCED, "typed_map", "dma_map_phys"),
+                               (SCATTERED, "typed_sg", "dma_map_sgtable"),
+                               (CONTIGUOUS, "typed_sg", "dma_map_sgtable"),
+                               (MMIO, "typed_map", "dma_map_phys"))]
 
 # Ratios of C in the first version of typed maps, which had no iterator.
 FIRST_METHODS = ((ONE, "typed_map"), (SYNCED, "typed_map"),
@@ -157,10 +155,10 @@ class Counts:
                    and (row.machine, row.shape) == (machine, shape))
 
 
-def comparisons(rows, ratios=None):
+def comparisons(rows, ratios=RATIOS):
     """All measured ratios, by machine."""
     counts = Counts(rows)
-    return [comparison for name in vm.MACHINES for ratio in ratios or RATIOS
+    return [comparison for name in vm.MACHINES for ratio in ratios
             if name in ratio.machines
             and (comparison := _compare(counts, name, ratio))]
 

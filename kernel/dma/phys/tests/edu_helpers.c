@@ -123,16 +123,14 @@ int edu_share(struct kunit *test, struct pci_dev *owner, int bar)
 
 /* ---- Routes ---- */
 
-/* Legacy ops that leave a device with a large mask to the direct route. */
-static bool edu_device_bypasses_ops(void)
+/* Legacy ops, unless they leave a device with a large mask to the direct route. */
+static bool edu_has_ops(void)
 {
-#ifdef CONFIG_DMA_OPS_BYPASS
-	return dev_dma_ops_bypass(edu.dev) &&
-	       min_not_zero(dma_get_mask(edu.dev), edu.dev->bus_dma_limit) >=
-	       dma_direct_get_required_mask(edu.dev);
-#else
-	return false;
-#endif
+	if (IS_ENABLED(CONFIG_DMA_OPS_BYPASS) && dev_dma_ops_bypass(edu.dev) &&
+	    min_not_zero(dma_get_mask(edu.dev), edu.dev->bus_dma_limit) >=
+	    dma_direct_get_required_mask(edu.dev))
+		return false;
+	return get_dma_ops(edu.dev);
 }
 
 /* The last byte is within the mask and the limit of the bus. */
@@ -148,8 +146,7 @@ enum dma_phys_route edu_route(phys_addr_t phys, size_t len)
 {
 	if (use_dma_iommu(edu.dev))
 		return DMA_PHYS_IOMMU;
-	if (get_dma_ops(edu.dev) && !edu_device_bypasses_ops() &&
-	    !arch_dma_map_phys_direct(edu.dev, phys + len))
+	if (edu_has_ops() && !arch_dma_map_phys_direct(edu.dev, phys + len))
 		return DMA_PHYS_OPS;
 	if (is_swiotlb_force_bounce(edu.dev) || !edu_reaches(phys, len))
 		return DMA_PHYS_BOUNCE;
@@ -161,7 +158,7 @@ int edu_mmio_route(phys_addr_t phys, size_t len)
 	enum dma_phys_route route = edu_route(phys, len);
 
 	/* For one range of memory they may be bypassed, for device memory not. */
-	if (get_dma_ops(edu.dev) && !edu_device_bypasses_ops())
+	if (edu_has_ops())
 		return DMA_PHYS_OPS;
 	if (route != DMA_PHYS_BOUNCE)
 		return route;

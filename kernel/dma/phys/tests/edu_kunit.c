@@ -180,9 +180,7 @@ int edu_test_init(struct kunit *test)
 #ifdef CONFIG_ARCH_HAS_DMA_OPS
 	saved.ops = dev->dma_ops;
 #endif
-#ifdef CONFIG_DMA_OPS_BYPASS
 	saved.bypass = dev_dma_ops_bypass(dev);
-#endif
 	saved.boundary = dma_get_seg_boundary(dev);
 	saved.max_seg_size = dma_get_max_seg_size(dev);
 	saved.iommu = use_dma_iommu(dev);
@@ -218,9 +216,7 @@ static void edu_restore(struct kunit *test)
 #endif
 	dev_assign_dma_iommu(dev, saved.iommu);
 	set_dma_ops(dev, saved.ops);
-#ifdef CONFIG_DMA_OPS_BYPASS
 	dev_assign_dma_ops_bypass(dev, saved.bypass);
-#endif
 	dev_assign_dma_coherent(dev, saved.coherent);
 	dev_assign_dma_skip_sync(dev, saved.skip_sync);
 	dma_set_min_align_mask(dev, 0);
@@ -263,9 +259,7 @@ void edu_set_ops(const struct dma_map_ops *ops)
 	set_dma_ops(edu.dev, ops);
 	/* No map bypasses them. */
 	edu.dev->bus_dma_limit = 0;
-#ifdef CONFIG_DMA_OPS_BYPASS
 	dev_clear_dma_ops_bypass(edu.dev);
-#endif
 }
 
 bool edu_make_incoherent(void)
