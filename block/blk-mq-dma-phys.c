@@ -10,6 +10,7 @@
 #include <linux/export.h>
 #include <linux/instruction_pointer.h>
 #include <linux/pci-p2pdma.h>
+#include <linux/sizes.h>
 
 #include "../kernel/dma/phys/fastpath.h"
 
@@ -186,6 +187,63 @@ static __always_inline bool blk_dma_phys_one(struct device *dev,
 				   rq_dma_dir(rq), flags, sg, &iter->sg);
 }
 
+/*
+ * Memory behind an IOMMU, as one. False if that fails: @sg is still empty, and
+ * blk_dma_phys_start_any() maps the request, or says why not.
+ */
+static noinline bool blk_dma_phys_linked(struct device *dev, struct request *rq,
+					 u32 flags, struct dma_phys_sg *sg,
+					 struct dma_phys_sg_iter *iter)
+{
+	struct dma_phys_limits limits = dma_phys_sg_limits(dev);
+	struct dma_phys_limits more = blk_dma_phys_limits(rq->q);
+	/* 128 KiB, for which an IOVA is cached, and an offset in the first page */
+	struct phys_vec vecs[SZ_128K / SZ_4K + 1] __uninitialized;
+	struct phys_vec *vec = vecs - 1;
+	size_t size = 0;
+	u64 end = ~0ULL;
+
+	if (!dma_phys_fast_use(dev, rq_dma_dir(rq)) ||
+	    !dev_is_dma_coherent(dev) || sg->dev ||
+	    flags & ~DMA_PHYS_SKIP_CPU_SYNC ||
+	    rq->rq_flags & RQF_SPECIAL_PAYLOAD ||
+	    req_phys_gap_mask(rq) & dma_get_merge_boundary(dev))
+		return false;
+
+	for (struct bio *bio = rq->bio; bio; bio = bio->bi_next) {
+		struct bvec_iter at = bio->bi_iter;
+
+		if (!bio_has_data(bio))
+			return false;
+		while (at.bi_size) {
+			struct bio_vec bv = mp_bvec_iter_bvec(bio->bi_io_vec, at);
+			phys_addr_t phys = bvec_phys(&bv);
+
+			if (unlikely(is_pci_p2pdma_page(bv.bv_page)))
+				return false;
+			if (phys == end) {
+				vec->len += bv.bv_len;
+			} else {
+				if (++vec == vecs + ARRAY_SIZE(vecs))
+					return false;
+				*vec = (struct phys_vec){ phys, bv.bv_len };
+			}
+			end = phys + bv.bv_len;
+			size += bv.bv_len;
+			bvec_iter_advance_single(bio->bi_io_vec, &at, bv.bv_len);
+		}
+	}
+
+	if (!size || !dma_phys_links_memory(dev, vecs->paddr, size) ||
+	    !dma_phys_sg_link_memory(dev, vecs, vec + 1 - vecs, size,
+				     rq_dma_dir(rq), flags, sg))
+		return false;
+	iter->limits = dma_phys_both_limits(&limits, &more);
+	iter->rest = (struct dma_phys_segment){ sg->addr, size };
+	iter->mapped = size;
+	return dma_phys_sg_map_next(sg, iter);
+}
+
 static noinline int blk_dma_phys_start(struct device *dev, struct request *rq,
 				       u32 flags, struct dma_phys_sg *sg,
 				       struct blk_dma_phys_iter *iter,
@@ -193,7 +251,9 @@ static noinline int blk_dma_phys_start(struct device *dev, struct request *rq,
 {
 	if (unlikely(!dev) || unlikely(!rq) || unlikely(!sg) || unlikely(!iter))
 		return -EINVAL;
-	return blk_dma_phys_one(dev, rq, flags, sg, iter) ?:
+	return blk_dma_phys_one(dev, rq, flags, sg, iter) ||
+	       (use_dma_iommu(dev) &&
+		blk_dma_phys_linked(dev, rq, flags, sg, &iter->sg)) ?:
 	       blk_dma_phys_start_any(dev, rq, flags, sg, iter, caller);
 }
 

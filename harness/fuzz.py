@@ -81,7 +81,7 @@ def boot(kernel, route, name="fuzz"):
     """The machine of a route, not started yet."""
     machine = vm.MACHINES[route]
     return vm.VM(kernel, machine, devices=devices(machine), append=SWIOTLB,
-                 name=f"{name}-{route}")
+                 qmp=True, name=f"{name}-{route}")
 
 
 def run(guest, seed, ops, lie=""):

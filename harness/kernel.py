@@ -54,7 +54,7 @@ FIRST = {"x86-64": "base"} | {name: name for name in ARCHES if name in FLAVOURS}
 STEPS = {"base": 2650, "debug": 2750, "arm64": 2500,
          "arm64-tags": 2200, "arm": 2100, "ppc64le": 2100}
 # The folders of the repository that are laid over the kernel tree.
-OVERLAY = ("kernel", "block", "include", "rust", "samples", "Documentation")
+OVERLAY = ("drivers", "kernel", "block", "include", "rust", "samples", "Documentation")
 # A build does not depend on these.
 UNBUILT = ("Documentation",)
 LEFTOVERS = ("*.swp", "*~", "*.orig", "*.rej", "*.pyc")

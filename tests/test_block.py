@@ -781,6 +781,8 @@ OPTIONS = {
 # The largest bounce buffer: a page less if it must keep the offset in a page, as with
 # PRPs. The key is whether SGLs are used.
 MAX_BOUNCE = {True: 256 << 10, False: 252 << 10}
+# The largest size for which the kernel caches IOVAs: dma_opt_mapping_size().
+MAX_CACHED_IOVA = 128 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -817,6 +819,8 @@ class Boot:
         size = min(4096 << mdts, 1 << 20)
         if vm.MACHINES[self.machine].cpu_route == "bounce":
             size = min(size, MAX_BOUNCE[self.sgl])
+        if vm.MACHINES[self.machine].cpu_route == "iommu":
+            size = min(size, MAX_CACHED_IOVA)
         return size
 
     def checks(self, driver, after=False):

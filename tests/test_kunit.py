@@ -72,11 +72,14 @@ class Boot:
     machine: str
     glob: str
     long: bool = False
+    append: str = ""
 
     def __str__(self):
-        kind = {DISKS: "-disks", EXAMPLES: "-examples", LEAK: "-leak"}
+        kind = {DISKS: "-disks", EXAMPLES: "-examples", LEAK: "-leak",
+                VECS: "-page-tables"}
         machine = vm.MACHINES[self.machine].short_name
-        return f"{self.flavour}-{machine}{kind.get(self.glob, '')}"
+        return f"{self.flavour}-{machine}{kind.get(self.glob, '')}" \
+            + "-long" * bool(self.append)
 
     def runs(self, suite):
         """Whether the boot runs the suite."""
@@ -93,7 +96,8 @@ class Boot:
         with vm.VM(kernel, machine, devices=vm.edu(machine),
                    append=f"kunit.enable=1 kunit.autorun=1 "
                           f"kunit.filter_glob={self.glob} {more} "
-                          f"{parameters(machine)}",
+                          f"{parameters(machine)} {self.append}",
+                   boot_timeout=1000,
                    name=f"kunit-{self}") as guest:
             complaints = guest.final_check(expected_errors=1 if leak else 0)
         return (_cases(kernel, guest.console()),
@@ -193,6 +197,13 @@ def _c_cases():
     return found
 
 
+def _page_table_cases():
+    """[(suite, case)] of drivers/iommu/generic_pt/kunit_iommu_vecs.h, by format"""
+    text = (REPO / "drivers/iommu/generic_pt/kunit_iommu_vecs.h").read_text()
+    return [(f"{name}_vecs_test", case) for name in FORMATS
+            for case in re.findall(r"\bKUNIT_CASE_FMT\((\w+)\)", text)]
+
+
 def _rust_cases():
     """[(suite, case)] of the #[kunit_tests(...)] modules"""
     found = []
@@ -226,13 +237,20 @@ def _examples():
 ROUTED, DISKS = "*dma_phys*", "rust_block_mq*"
 # The examples of the kernel's files beside ours run as well.
 EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_[bcdps]*"
-CASES = [case for case in _c_cases() + _rust_cases() if case[0] != LEAK]
+# Page tables need no device. Two threads share a table, for a minute in the long test.
+VECS = "*_vecs_test"
+FORMATS = ("amdv1", "vtdss", "x86_64", "riscv_64")
+CASES = [case for case in _c_cases() + _rust_cases() + _page_table_cases()
+         if case[0] != LEAK]
 RUST = {suite for suite, _ in _rust_cases()}
 BOOTS = [Boot("base", route, ROUTED) for route in ROUTES] \
     + [Boot("debug", route, ROUTED) for route in DEBUG_ROUTES] \
-    + [Boot(flavour, "direct", DISKS) for flavour in ("base", "debug")]
-ALL_BOOTS = BOOTS + [Boot(machine.arch, machine.name, ROUTED)
-                     for machine in vm.OTHER_ARCHES] \
+    + [Boot(flavour, "direct", DISKS) for flavour in ("base", "debug")] \
+    + [Boot("debug", "direct", VECS)]
+MINUTE = " ".join(f"kunit_iommu_{name}.vecs_seconds=60" for name in ("amdv1", "vtdss"))
+ALL_BOOTS = BOOTS \
+    + [Boot("debug", "direct", VECS, long=True, append=MINUTE)] \
+    + [Boot(machine.arch, machine.name, ROUTED) for machine in vm.OTHER_ARCHES] \
     + [Boot("arm64", "arm64-direct", DISKS)] \
     + [Boot("arm64-tags", f"arm64-{name}", ROUTED)
        for name in ("direct-nc", "bounce-nc", "lazy-nc", "p2p-bus")]
@@ -301,7 +319,9 @@ def test_rust_examples(booted, boot, name):
 
 @pytest.mark.parametrize("suite,case",
                          [case for case in CASES if case not in
-                          sum(ELSEWHERE.values(), [])])
+                          sum(ELSEWHERE.values(), []) and not (
+                              case[1] == "test_vecs_grows_top" and
+                              case[0] != "amdv1_vecs_test")])
 def test_case_runs_somewhere(booted, suite, case):
     """A case may be skipped on some routes, but not on all."""
     assert any(booted(boot)[0].get((suite, case), ("", ""))[0] == "SUCCESS"

@@ -17,7 +17,7 @@ import tempfile
 import pytest
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
-KERNEL_PARTS = ["kernel", "block", "include", "rust", "samples"]
+KERNEL_PARTS = ["drivers", "kernel", "block", "include", "rust", "samples"]
 ALL_PARTS = [*KERNEL_PARTS, "Documentation", "tests", "harness", ".ci"]
 
 
@@ -211,7 +211,7 @@ INSTRUMENTATION = {f"kernel/dma/phys/{name}" for name in (
 def test_core_is_small():
     files = {name for name in CORE if name.startswith("kernel/dma/phys/")}
     assert INSTRUMENTATION < files
-    assert 2000 < sum(map(code_lines, files - INSTRUMENTATION)) <= 2600
+    assert 2000 < sum(map(code_lines, files - INSTRUMENTATION)) <= 2750
     assert sum(map(code_lines, INSTRUMENTATION)) <= 600
     assert not [name for name in files if code_lines(name) > 400]
 

@@ -286,7 +286,7 @@ impl<'bound> Setup<'bound> {
             depth: depth
                 .min(self.admin.caps.max_depth())
                 .clamp(2, MAX_TAGS + 1),
-            max_transfer: self.info.max_transfer.min(pdev.dma_max_mapping_size()),
+            max_transfer: self.info.max_transfer.min(pdev.dma_opt_mapping_size()),
             sgl,
         }
     }

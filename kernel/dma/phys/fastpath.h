@@ -3,7 +3,7 @@
  * The direct fast path: a coherent device whose DMA addresses are the physical
  * ones, with no IOMMU, legacy ops or forced bounce. Mapping is a check;
  * unmapping is a no-op. On false, fall back to the slow path, which asks the
- * kernel.
+ * kernel. Memory behind an IOMMU has a fast path as well.
  *
  * The fast path is off under instrumentation: the slow path reports to tracing,
  * KMSAN and dma-debug as the kernel does.
@@ -89,6 +89,21 @@ static __always_inline bool dma_phys_fast_bounce(struct device *dev,
 }
 
 /*
+ * Behind an IOMMU, memory for dma_iova_map_vecs(): nothing that can make the kernel
+ * warn, such as address 0, a wrap-around, or a size that IOVA allocation has another
+ * use for. The IOVA keeps the offset in the granule.
+ */
+static __always_inline bool dma_phys_links_memory(struct device *dev,
+						  phys_addr_t phys, size_t size)
+{
+	u64 align = dma_get_min_align_mask(dev);
+
+	return likely(phys) && likely(size) &&
+	       likely(!((phys | size) & DMA_IOVA_USE_SWIOTLB)) &&
+	       (likely(!align) || align <= dma_get_merge_boundary(dev));
+}
+
+/*
  * The tail of a handle, from @dir to @id, is written in one store on 64 bits. Both handles
  * end alike.
  */
@@ -126,7 +141,7 @@ do {									\
 
 /*
  * Map memory that is one segment, for sources that know that they are one range.
- * @sg is an empty list. On false nothing has changed: dma_phys_sg_map_start()
+ * @sg is an empty list. On false it still is: dma_phys_sg_map_start()
  * maps it, or says why not.
  */
 static __always_inline bool
@@ -136,13 +151,21 @@ dma_phys_sg_map_one(struct device *dev, phys_addr_t phys, size_t size,
 {
 	u64 last;
 
-	if (unlikely(!dma_phys_fast_use(dev, dir)) || use_dma_iommu(dev) ||
-	    !dma_phys_fast_device(dev) || unlikely(dma_phys_fast_offset(dev)) ||
+	if (unlikely(!dma_phys_fast_use(dev, dir)) ||
 	    unlikely(!dma_phys_last(phys, size, &last)) ||
-	    unlikely(last >= dma_phys_fast_end(dev)) ||
 	    unlikely(size > dma_get_max_seg_size(dev)) ||
 	    unlikely((phys ^ last) > dma_get_seg_boundary(dev)) ||
-	    unlikely(flags & ~DMA_PHYS_SKIP_CPU_SYNC) || unlikely(sg->dev) ||
+	    unlikely(flags & ~DMA_PHYS_SKIP_CPU_SYNC) || unlikely(sg->dev))
+		return false;
+
+	iter->len = size;
+	iter->rest.len = 0;
+	iter->mapped = size;
+	/* An IOVA is aligned to its size: it crosses no more than the range does. */
+	if (use_dma_iommu(dev))
+		return dma_phys_sg_link_one(dev, phys, dir, flags, sg, iter);
+	if (!dma_phys_fast_device(dev) || unlikely(dma_phys_fast_offset(dev)) ||
+	    unlikely(last >= dma_phys_fast_end(dev)) ||
 	    trace_dma_phys_sg_map_enabled())
 		return false;
 
@@ -151,9 +174,6 @@ dma_phys_sg_map_one(struct device *dev, phys_addr_t phys, size_t size,
 	dma_phys_set_tail(sg, dir, flags, DMA_PHYS_CPU, DMA_PHYS_DIRECT,
 			  DMA_PHYS_FAST);
 	iter->addr = phys;
-	iter->len = size;
-	iter->rest.len = 0;
-	iter->mapped = size;
 	return true;
 }
 

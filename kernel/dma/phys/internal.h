@@ -21,7 +21,7 @@ struct seq_file;
 /* Flags of the core in dma_phys_map.flags and dma_phys_sg.flags: */
 /* The direct fast path mapped it: unmap and sync are no-ops. */
 #define DMA_PHYS_FAST		BIT(1)
-/* Mapped with DMA_ATTR_REQUIRE_COHERENT. */
+/* Mapped by dma_iova_map_vecs(), unmapped with DMA_ATTR_REQUIRE_COHERENT. */
 #define DMA_PHYS_COHERENT	BIT(2)
 static_assert(DMA_PHYS_NO_UNMAP == DMA_PHYS_FAST);
 static_assert(DMA_PHYS_NO_SYNC == (DMA_PHYS_FAST | DMA_PHYS_COHERENT));
@@ -29,7 +29,7 @@ static_assert(DMA_PHYS_NO_SYNC == (DMA_PHYS_FAST | DMA_PHYS_COHERENT));
 #define DMA_PHYS_LINKED		BIT(3)
 /* Lists only: a part of the IOVA leads to a bounce buffer. */
 #define DMA_PHYS_LINK_BOUNCED	BIT(4)
-/* Lists only: one dma_map_phys() covers all ranges, at @addr. */
+/* Lists only: one dma_unmap_phys() unmaps all ranges, at @addr. */
 #define DMA_PHYS_ONE		BIT(5)
 
 /* They are factors here, and DMA_PHYS_SKIP_CPU_SYNC is the only user's flag. */
@@ -129,25 +129,36 @@ struct dma_phys_records {
 	struct dma_phys_record record[] __counted_by(max);
 };
 
-/* sg.c: trace a list that was mapped, or not. */
-void dma_phys_sg_trace_map(const struct dma_phys_sg *sg, int err);
 /* sg_run.c: a handle for @len bytes of a list. */
 struct dma_phys_map dma_phys_sg_part(const struct dma_phys_sg *sg, u8 kind,
 				     size_t len);
 /* sg_run.c: take the next run, unless a part of one is left: 0 or -errno. */
-int dma_phys_sg_take_run(struct dma_phys_sg *sg,
-			 struct dma_phys_sg_iter *iter);
+int dma_phys_sg_take_run(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
 /* sg_run.c: map the next run, or a part of it, as iter->rest. */
 int dma_phys_sg_map_run(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
 /* sg_link.c: can all runs be linked at one IOVA? */
 bool dma_phys_sg_links(const struct dma_phys_sg *sg,
 		       const struct dma_phys_sg_iter *iter);
+/*
+ * sg_link.c: map runs of memory, the first of which dma_phys_links_memory(), as
+ * one. False if that fails: @sg is still empty.
+ */
+bool dma_phys_sg_link_memory(struct device *dev, struct phys_vec *vecs,
+			     unsigned int count, size_t size,
+			     enum dma_data_direction dir, u32 flags,
+			     struct dma_phys_sg *sg);
+/* sg_link.c: the same for iter->len bytes, which become one segment. */
+bool dma_phys_sg_link_one(struct device *dev, phys_addr_t phys,
+			  enum dma_data_direction dir, u32 flags,
+			  struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
 /* sg_link.c: link all runs; if there is no IOVA for all, map the first one. */
 int dma_phys_sg_link(struct dma_phys_sg *sg, struct dma_phys_sg_iter *iter);
 /* sg_unmap.c: unmap the first @linked bytes of a list that is linked. */
 void dma_phys_sg_unmap_linked(struct dma_phys_sg *sg, size_t linked);
 /* sg_unmap.c: unmap; false if the device has changed: nothing is touched. */
 bool dma_phys_sg_ask_unmap(struct dma_phys_sg *sg);
+/* sg_unmap.c: trace a list that was mapped, or not. */
+void dma_phys_sg_trace_map(const struct dma_phys_sg *sg, int err);
 /* sg_unmap.c: make a list empty, with its pool. */
 void dma_phys_sg_clear(struct dma_phys_sg *sg);
 /* Constraints of @dev on segments. */

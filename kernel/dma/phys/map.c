@@ -48,27 +48,6 @@ static dma_addr_t dma_phys_ask(struct dma_phys_map *map, phys_addr_t phys)
 	return dma_mapping_error(map->dev, addr) ? DMA_MAPPING_ERROR : addr;
 }
 
-/*
- * Behind an IOMMU, ask a coherent device to be mapped without a bounce first:
- * unmap then spares a page-table walk and the search of the bounce pools. The
- * kernel refuses silently. dma-debug does not look for overlaps of such maps.
- */
-static dma_addr_t dma_phys_ask_coherent(struct dma_phys_map *map,
-					phys_addr_t phys)
-{
-	dma_addr_t addr;
-
-	if (IS_ENABLED(CONFIG_DMA_API_DEBUG) || map->kind == DMA_PHYS_MMIO ||
-	    !dev_is_dma_coherent(map->dev))
-		return DMA_MAPPING_ERROR;
-
-	map->flags |= DMA_PHYS_COHERENT;
-	addr = dma_phys_ask(map, phys);
-	if (addr == DMA_MAPPING_ERROR)
-		map->flags &= ~DMA_PHYS_COHERENT;
-	return addr;
-}
-
 static noinline int dma_phys_map_bus(struct dma_phys_map *map, phys_addr_t phys,
 				     const struct dma_phys_p2p_path *path)
 {
@@ -100,11 +79,7 @@ int dma_phys_map_range(struct dma_phys_map *map, phys_addr_t phys, bool raw,
 		return err;
 
 	map->target = dma_phys_target(map->dev);
-	map->addr = DMA_MAPPING_ERROR;
-	if (map->route == DMA_PHYS_IOMMU)
-		map->addr = dma_phys_ask_coherent(map, phys);
-	if (map->addr == DMA_MAPPING_ERROR)
-		map->addr = dma_phys_ask(map, phys);
+	map->addr = dma_phys_ask(map, phys);
 	if (map->addr == DMA_MAPPING_ERROR)
 		return dma_phys_explain(map, phys);
 
@@ -208,35 +183,27 @@ static noinline int dma_phys_map_cpu_slow(struct device *dev,
 	return dma_phys_map_slow(dev, &range, dir, flags, map, caller);
 }
 
-/*
- * Behind an IOMMU. A range that cannot make the kernel warn: not address 0, no
- * wrap-around, no size that IOVA allocation has another use for.
- */
+/* Behind an IOMMU, without a bounce. dma-debug would not know it. */
 static noinline int dma_phys_map_cpu_iommu(struct device *dev,
 					   const struct cpu_phys *range,
 					   enum dma_data_direction dir,
 					   u32 flags, struct dma_phys_map *map,
 					   unsigned long caller)
 {
-	phys_addr_t phys = range->addr;
-	size_t len = range->len;
+	struct phys_vec vec = { range->addr, range->len };
 
 	if (unlikely(map->dev) || unlikely(flags > DMA_PHYS_SKIP_CPU_SYNC) ||
-	    unlikely(!phys) || unlikely(!len) ||
-	    unlikely((phys | len) & DMA_IOVA_USE_SWIOTLB) ||
-	    unlikely(!dev_is_dma_coherent(dev)) ||
-	    unlikely(dma_get_min_align_mask(dev)))
+	    unlikely(!dma_phys_links_memory(dev, vec.paddr, vec.len)))
 		return dma_phys_map_cpu_slow(dev, range, dir, flags, map,
 					     caller);
 
 	/* What the handle holds needs no register. */
 	map->dev = dev;
-	map->size = len;
+	map->size = vec.len;
 	dma_phys_set_tail(map, dir, flags, DMA_PHYS_CPU, DMA_PHYS_IOMMU,
 			  DMA_PHYS_COHERENT);
 	map->target = iommu_get_domain_for_dev(dev);
-	map->addr = dma_map_phys(map->dev, range->addr, map->size, map->dir,
-				 DMA_ATTR_REQUIRE_COHERENT | DMA_ATTR_NO_WARN);
+	map->addr = dma_iova_map_vecs(dev, &vec, 1, vec.len, dir);
 	if (unlikely(map->addr == DMA_MAPPING_ERROR)) {
 		struct dma_phys_map tried = *map;
 

@@ -6,6 +6,7 @@
  * that is found in the xarray is registered. If its reference counter is dying
  * as well, the peer is suspended.
  */
+#include <linux/array_size.h>
 #include <linux/device/devres.h>
 #include <linux/dma-phys-peer.h>
 #include <linux/dma-phys.h>
@@ -50,6 +51,8 @@ struct dma_phys_peer {
 static DEFINE_MUTEX(peers_lock);
 static DEFINE_XARRAY_ALLOC1(peers);
 static u32 peers_next;
+/* The newest peer of those whose ids end alike: most lookups need no more. */
+static struct dma_phys_peer __rcu *peers_newest[16];
 /* Woken if the last reference of a peer is put, and if one is unregistered. */
 static DECLARE_WAIT_QUEUE_HEAD(peers_wait);
 
@@ -62,8 +65,10 @@ noinline struct dma_phys_peer *dma_phys_peer_get(u32 id)
 	struct dma_phys_peer *peer;
 
 	guard(rcu)();
-	peer = dma_phys_fail() ? NULL : xa_load(&peers, id);
-	if (!peer)
+	peer = rcu_dereference(peers_newest[id % ARRAY_SIZE(peers_newest)]);
+	if (unlikely(!peer) || unlikely(peer->id != id))
+		peer = xa_load(&peers, id);
+	if (!peer || dma_phys_fail())
 		return ERR_PTR(-ENODEV);
 	/* Suspended, or unregistered meanwhile. */
 	if (unlikely(!percpu_ref_tryget_live_rcu(&peer->ref)))
@@ -181,9 +186,13 @@ static noinline bool peer_wait_idle(struct dma_phys_peer *peer, u32 id,
 static void peer_remove(void *data)
 {
 	struct dma_phys_peer *peer = data;
+	struct dma_phys_peer __rcu **newest;
 	long timeout = 10 * HZ;
 
 	scoped_guard(mutex, &peers_lock) {
+		newest = &peers_newest[peer->id % ARRAY_SIZE(peers_newest)];
+		if (rcu_access_pointer(*newest) == peer)
+			RCU_INIT_POINTER(*newest, NULL);
 		xa_erase(&peers, peer->id);
 		if (!percpu_ref_is_dying(&peer->ref))
 			percpu_ref_kill(&peer->ref);
@@ -232,8 +241,11 @@ static int peer_add(struct pci_dev *owner, int bar,
 	err = dma_phys_fail() ? -ENOMEM :
 	      xa_alloc_cyclic(&peers, &peer->id, peer, xa_limit_32b,
 			      &peers_next, GFP_KERNEL);
-	if (err >= 0)
+	if (err >= 0) {
+		rcu_assign_pointer(peers_newest[peer->id %
+						ARRAY_SIZE(peers_newest)], peer);
 		return 0;
+	}
 
 	/* If devres is being released, peer_remove() frees the peer. */
 	if (devm_remove_action_nowarn(&owner->dev, peer_remove, peer))

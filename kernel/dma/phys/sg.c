@@ -22,13 +22,6 @@
 
 static_assert(!IS_ENABLED(CONFIG_64BIT) || sizeof(struct dma_phys_sg) == 64);
 
-noinline void dma_phys_sg_trace_map(const struct dma_phys_sg *sg, int err)
-{
-	struct dma_phys_map map = dma_phys_sg_handle(sg);
-
-	trace_dma_phys_sg_map(&map, 0, err);
-}
-
 /* All is mapped, or mapping failed: report it. A failed list is empty. */
 static noinline int dma_phys_sg_finish(struct dma_phys_sg *sg,
 				       const struct dma_phys_sg_iter *iter,

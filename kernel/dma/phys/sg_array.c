@@ -152,6 +152,57 @@ static noinline int dma_phys_sg_map_array(struct device *dev,
 	return dma_phys_sg_map_rest(sg, &iter, more, segments, max_segments);
 }
 
+/*
+ * Memory behind an IOMMU, linked as one: the number of segments, or 0 if it cannot
+ * be, or anything is wrong: the slow path says what. The storage of the segments
+ * holds the runs before.
+ */
+static noinline int dma_phys_array_iommu(struct device *dev,
+					 const struct cpu_phys *ranges,
+					 size_t count,
+					 enum dma_data_direction dir, u32 flags,
+					 struct dma_phys_segment *segments,
+					 size_t max_segments,
+					 struct dma_phys_sg *sg)
+{
+	struct phys_vec *vecs = (struct phys_vec *)segments, *vec = vecs - 1;
+	struct dma_phys_limits limits;
+	u64 before, last = (u64)-1, inner = (u64)-1;
+	size_t size = 0, n = 0;
+
+	if (sizeof(*vecs) != sizeof(*segments) || count > max_segments)
+		return 0;
+	for (size_t i = 0; i < count; i++) {
+		u64 prev = last;
+
+		before = ranges[i].addr - 1;
+		OPTIMIZER_HIDE_VAR(before);
+		last = before + ranges[i].len;
+		/* Also false if it is empty, or address 0. */
+		if (unlikely(last <= before) ||
+		    unlikely(check_add_overflow(size, ranges[i].len, &size)))
+			return 0;
+		if (before == prev) {
+			vec->len += ranges[i].len;
+			continue;
+		}
+		if (i)
+			inner &= prev & before;
+		*++vec = (struct phys_vec){ before + 1, ranges[i].len };
+	}
+
+	if (~inner & dma_get_merge_boundary(dev) ||
+	    !dma_phys_links_memory(dev, vecs->paddr, size) ||
+	    !dma_phys_sg_link_memory(dev, vecs, vec + 1 - vecs, size, dir, flags,
+				     sg))
+		return 0;
+	limits = dma_phys_sg_limits(dev);
+	if (dma_phys_append(segments, &n, max_segments, &limits, sg->addr, size))
+		return n;
+	dma_phys_sg_unmap_nosync(sg);
+	return -ENOSPC;
+}
+
 /**
  * dma_phys_sg_map_rest() - map what is left, to an array of segments
  * @sg: the list
@@ -235,12 +286,21 @@ int dma_phys_sg_map_cpu(struct device *dev, const struct cpu_phys *ranges,
 {
 	struct dma_phys_segments list;
 	struct dma_phys_limits limits;
+	int n;
 
 	if (unlikely(!ranges) || unlikely(!count) || unlikely(count > INT_MAX) ||
 	    unlikely(!segments) || unlikely(!sg) || unlikely(sg->dev) ||
 	    unlikely(!dma_phys_fast_use(dev, dir)) ||
-	    unlikely(flags > DMA_PHYS_SKIP_CPU_SYNC) || use_dma_iommu(dev) ||
-	    !dma_phys_fast_device(dev) || unlikely(dma_phys_fast_offset(dev)))
+	    unlikely(flags > DMA_PHYS_SKIP_CPU_SYNC))
+		goto slow;
+	if (use_dma_iommu(dev)) {
+		n = dma_phys_array_iommu(dev, ranges, count, dir, flags,
+					 segments, max_segments, sg);
+		if (n)
+			return n;
+		goto slow;
+	}
+	if (!dma_phys_fast_device(dev) || unlikely(dma_phys_fast_offset(dev)))
 		goto slow;
 
 	limits = dma_phys_sg_limits(dev);

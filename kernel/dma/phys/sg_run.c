@@ -48,7 +48,7 @@ static int dma_phys_sg_record(struct dma_phys_sg *sg,
 	if (map->size == sg->size) {
 		sg->addr = map->addr;
 		sg->kind = map->kind;
-		sg->flags |= DMA_PHYS_ONE | (map->flags & DMA_PHYS_COHERENT);
+		sg->flags |= DMA_PHYS_ONE;
 		return 0;
 	}
 
@@ -158,9 +158,9 @@ noinline int dma_phys_sg_take_run(struct dma_phys_sg *sg,
 	size_t left = sg->size - iter->mapped;
 	bool is_new = !run->len;
 	/* A range lies in one window of the bus, or is one that ops map. */
-	bool merge = !dma_phys_sg_keeps_short(sg, source) &&
-		     (use_dma_iommu(sg->dev) ||
-		      (!sg->dev->dma_range_map && !get_dma_ops(sg->dev)));
+	bool merge = (use_dma_iommu(sg->dev) ||
+		      (!sg->dev->dma_range_map && !get_dma_ops(sg->dev))) &&
+		     !dma_phys_sg_keeps_short(sg, source);
 
 	if (is_new && !dma_phys_next_run(run, &iter->ahead, merge ? left : 0,
 					 source->next, iter->source))

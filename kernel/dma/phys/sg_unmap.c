@@ -25,8 +25,10 @@ noinline void dma_phys_sg_unmap_linked(struct dma_phys_sg *sg, size_t linked)
 
 	if (sg->flags & DMA_PHYS_LINK_BOUNCED)
 		state.__size |= DMA_IOVA_USE_SWIOTLB;
+	/* The owner of a peer waits for this: the kernel must flush at once. */
 	dma_iova_destroy(sg->dev, &state, linked, sg->dir,
-			 dma_phys_attrs(sg->kind, sg->flags));
+			 dma_phys_attrs(sg->peer ? DMA_PHYS_MMIO : sg->kind,
+					sg->flags));
 }
 
 static void dma_phys_sg_unmap_records(struct dma_phys_sg *sg)
@@ -65,6 +67,13 @@ bool dma_phys_sg_ask_unmap(struct dma_phys_sg *sg)
 	if (sg->peer)
 		dma_phys_peer_put(sg->peer);
 	return true;
+}
+
+noinline void dma_phys_sg_trace_map(const struct dma_phys_sg *sg, int err)
+{
+	struct dma_phys_map map = dma_phys_sg_handle(sg);
+
+	trace_dma_phys_sg_map(&map, 0, err);
 }
 
 /* Empty again, with its pool. */

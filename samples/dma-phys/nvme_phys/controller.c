@@ -314,7 +314,7 @@ int nvme_phys_identify_ctrl(struct nvme_phys *ctrl, struct nvme_id_ctrl *id)
 	/* With PRP entries a bounce buffer must keep the offset in the page. */
 	dma_set_min_align_mask(dev, ctrl->sgl ? 0 : ctrl->page_size - 1);
 	ctrl->max_transfer = min(NVME_PHYS_MAX_TRANSFER,
-				 dma_max_mapping_size(dev));
+				 dma_opt_mapping_size(dev));
 	/* MDTS is a power of two in units of the minimum page; 0: no limit. */
 	shift = 12 + NVME_CAP_MPSMIN(ctrl->cap) + id->mdts;
 	if (id->mdts && shift < ilog2(NVME_PHYS_MAX_TRANSFER))

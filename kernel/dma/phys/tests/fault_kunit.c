@@ -438,9 +438,9 @@ static void sg_linked_steps(struct kunit *test)
 	if (PAGE_SHIFT > 12)
 		kunit_skip(test, "a page exceeds a transfer of the device");
 	fault_test_cpu_ranges(test, PAGE_SIZE);
-	/* IOVA, links, sync */
+	/* IOVA, link, sync */
 	fault_test_all(test, fault_test_map_sg_cpu, fault_test_verify_sg_cpu,
-		       -ENOMEM, FAULT_TEST_RANGES + 2);
+		       -ENOMEM, 3);
 	fault_test_expect_no_other(test);
 }
 

@@ -8,6 +8,7 @@
  */
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
+#include <linux/generic_pt/iommu.h>
 #include <linux/iommu-dma.h>
 #include <linux/iommu.h>
 #include <linux/kprobes.h>
@@ -112,6 +113,23 @@ static int observe_entry(struct kprobe *probe, struct pt_regs *regs)
 	return 0;
 }
 
+/* Without such a page table iommu_map_nosync() is called for each range. */
+static int observe_entries(struct kprobe *probe, struct pt_regs *regs)
+{
+	struct iommu_domain *domain = (void *)edu_argument(regs, 0);
+	const struct phys_vec *vecs = (void *)edu_argument(regs, 2);
+
+	if (!iommupt_from_domain(domain))
+		return 0;
+	for (unsigned int i = 0; i < edu_argument(regs, 3); i++)
+		if (observe_counts(vecs[i].paddr)) {
+			observe.sums.entries++;
+			observe.sums.mmio += !!(edu_argument(regs, 4) &
+						IOMMU_MMIO);
+		}
+	return 0;
+}
+
 /**
  * struct observe_probe - a function to observe
  * @symbol: its name
@@ -150,6 +168,11 @@ static struct observe_probe observe_probes[] = {
 	{
 		.symbol = "iommu_map_nosync",
 		.handler = observe_entry,
+		.exists = IS_ENABLED(CONFIG_IOMMU_DMA),
+	},
+	{
+		.symbol = "iommu_map_vecs_nosync",
+		.handler = observe_entries,
 		.exists = IS_ENABLED(CONFIG_IOMMU_DMA),
 	},
 };
