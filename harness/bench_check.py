@@ -118,7 +118,7 @@ def _compare_counts(row, old, _new_rows, _old_rows, verdict):
         return
     text = (f"{name(row)}: {row.instructions:,.1f} instructions, "
             f"was {old.instructions:,.1f} ({change:+.1%})")
-    if not row.typed:
+    if not row.ours:
         verdict.notes.append(f"{text}; the raw API itself has changed")
     elif change > 0:
         verdict.grew.append(text)
@@ -128,7 +128,7 @@ def _compare_counts(row, old, _new_rows, _old_rows, verdict):
 
 
 def _compare_ratios(row, old, new_rows, old_rows, verdict):
-    if not row.typed or row.error or old.error:
+    if not row.ours or row.error or old.error:
         return
     ratio = row.instructions / _best_raw(row, new_rows)
     old_ratio = old.instructions / _best_raw(old, old_rows)
@@ -139,7 +139,7 @@ def _compare_ratios(row, old, new_rows, old_rows, verdict):
 
 def _best_raw(row, rows):
     return min(other.instructions for other in rows.values()
-               if not other.typed and not other.error
+               if not other.ours and not other.error
                and (other.machine, other.shape) == (row.machine, row.shape))
 
 

@@ -10,6 +10,7 @@
 
 import argparse
 import csv
+import itertools
 import pathlib
 import statistics
 import sys
@@ -23,12 +24,16 @@ from harness import plot, vm
 HOME = vm.CACHE / "bench"
 BASELINE = pathlib.Path(__file__).with_name("bench_drivers.csv")
 
-# The target of ratios to the kernel's driver, after rounding.
+# The target of ratios to the kernel's driver, after rounding; and of I/Os of many pages
+# behind an IOMMU.
 MAX_RATIO = 1.00
+MAX_RATIO_IOMMU = {"32k": 0.75, "128k": 0.50}
 
 # The points of --check.
 SHORT = [fio.Point("512", "randread", 8), fio.Point("4k", "randwrite", 32),
-         fio.Point("32k", "randread", 32)]
+         fio.Point("32k", "randread", 32),
+         fio.Point("4k", "randread", 32, "intel-lazy"),
+         fio.Point("32k", "randread", 32, "intel-lazy")]
 SHORT_ROUNDS = 2
 # The relative tolerance of ratios, with the versions of the baseline. They repeat
 # within half of it.
@@ -53,8 +58,14 @@ def ratio(results, point, name):
     return cost(results, point, name) / cost(results, point, "kernel")
 
 
+def max_ratio(point):
+    """The target at a point."""
+    return MAX_RATIO if point.machine == fio.DIRECT else \
+        MAX_RATIO_IOMMU.get(point.size, MAX_RATIO)
+
+
 def is_met(results, point, name):
-    return round(ratio(results, point, name), 2) <= MAX_RATIO
+    return round(ratio(results, point, name), 2) <= max_ratio(point)
 
 
 def spread(numbers):
@@ -64,18 +75,20 @@ def spread(numbers):
 
 
 def targets(results):
-    """(what, measured, target, is_met) of each driver at its worst point."""
-    for name in vm.DRIVERS:
-        worst = max(points_of(results),
+    """(what, measured, target, is_met) of each driver at its worst points."""
+    limits = sorted(set(map(max_ratio, points_of(results))), reverse=True)
+    for limit, name in itertools.product(limits, vm.DRIVERS):
+        worst = max((point for point in points_of(results)
+                     if max_ratio(point) == limit),
                     key=lambda point, name=name: ratio(results, point, name))
         yield (f"{name} driver against the kernel's, at its worst: {worst}",
-               f"{ratio(results, worst, name):.2f}", f"{MAX_RATIO:.2f}",
+               f"{ratio(results, worst, name):.2f}", f"{limit:.2f}",
                is_met(results, worst, name))
 
 
 # --- tables -----------------------------------------------------------------
 
-HEADER = ("I/O", "depth", *fio.DRIVERS,
+HEADER = ("machine", "I/O", "depth", *fio.DRIVERS,
           *(f"{name}/kernel" for name in vm.DRIVERS), "at most", "spread", "met")
 IOPS_HEADER = ("I/O", "depth", *fio.DRIVERS, "spread")
 
@@ -84,10 +97,10 @@ def cells(results, point):
     """The cells of a row of the first table."""
     counts = [results[point, name].instructions for name in fio.DRIVERS]
     all_met = all(is_met(results, point, name) for name in vm.DRIVERS)
-    return (f"{point.pattern} {point.size}", str(point.depth),
+    return (point.machine, f"{point.pattern} {point.size}", str(point.depth),
             *(f"{statistics.median(each):,.0f}" for each in counts),
             *(f"{ratio(results, point, name):.2f}" for name in vm.DRIVERS),
-            f"{MAX_RATIO:.2f}", f"{max(map(spread, counts)):.1%}",
+            f"{max_ratio(point):.2f}", f"{max(map(spread, counts)):.1%}",
             "yes" if all_met else "NO")
 
 
@@ -103,7 +116,8 @@ def tables(results):
     """(header, rows) of instructions, and of I/Os per second if measured."""
     points = points_of(results)
     yield HEADER, [cells(results, point) for point in points]
-    if all(measured.iops for measured in results.values()):
+    points = [point for point in points if results[point, "kernel"].iops]
+    if points:
         yield IOPS_HEADER, [iops_cells(results, point) for point in points]
 
 
@@ -133,35 +147,39 @@ COLOURS = {"kernel": "#1f77b4", "C": "#ff6b5e", "Rust": "#7a0c0c"}
 def plots(results):
     """The plot as SVG: instructions per I/O by depth."""
     points = points_of(results)
+    kinds = dict.fromkeys((point.machine, point.pattern, point.size)
+                          for point in points)
     panels = [plot.Panel(
-        f"{pattern}, {size}", "depth", {depth: str(depth) for depth in fio.DEPTHS},
+        ", ".join(kind), "depth", {depth: str(depth) for depth in fio.DEPTHS},
         [plot.Line(name, [(point.depth, cost(results, point, name))
                           for point in points
-                          if (point.pattern, point.size) == (pattern, size)],
+                          if (point.machine, point.pattern, point.size) == kind],
                    colour, "6 4" if name == "Rust" else "",
                    3 if name == "C" else 1.4)
          for name, colour in COLOURS.items()])
-        for pattern in fio.PATTERNS for size in fio.SIZES]
+        for kind in kinds]
     return plot.svg("NVMe drivers", "instructions per I/O", panels)
 
 
 def write_csv(results, out):
     """Write the numbers of all rounds."""
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["size", "pattern", "depth", "driver", "what", "round",
-                     "number"])
+    writer.writerow(["machine", "size", "pattern", "depth", "driver", "what",
+                     "round", "number"])
     for (point, name), measured in results.items():
         for what, numbers in vars(measured).items():
             for number_of_round, number in enumerate(numbers, 1):
-                writer.writerow([point.size, point.pattern, point.depth, name,
-                                 what, number_of_round, f"{number:.1f}"])
+                writer.writerow([point.machine, point.size, point.pattern,
+                                 point.depth, name, what, number_of_round,
+                                 f"{number:.1f}"])
 
 
 def read_csv(lines):
     """The results that write_csv() has written."""
     results = {}
     for row in csv.DictReader(lines):
-        point = fio.Point(row["size"], row["pattern"], int(row["depth"]))
+        point = fio.Point(row["size"], row["pattern"], int(row["depth"]),
+                          row["machine"])
         measured = results.setdefault((point, row["driver"]), fio.Measured())
         getattr(measured, row["what"]).append(float(row["number"]))
     return results
@@ -185,13 +203,13 @@ Two NVMe drivers
 
 ``samples/dma-phys/nvme_phys`` and ``samples/rust/rust_nvme_phys`` beside the kernel's
 own driver: instructions per I/O, including those of fio and the rest of the kernel.
-The three take turns at one controller of QEMU, in {rounds} rounds, on one processor
-and without an IOMMU. Each has one queue of 1023 tags with its own interrupt and no
-scheduler; the settings of the three disks are compared in each round. A driver may
-choose between PRP entries and SGL descriptors. All I/Os of a batch, *depth* of them,
-are submitted with one call of io_uring and waited for with one. No page of a transfer
-of 32 KiB follows the page before it in memory. The disk stores nothing and takes 50
-microseconds.
+The three take turns at one controller of QEMU, in {rounds} rounds, on one processor,
+without an IOMMU (*direct*) and behind several. Each has one queue of 1023 tags with its
+own interrupt and no scheduler; the settings of the three disks are compared in each
+round. A driver may choose between PRP entries and SGL descriptors. All I/Os of a batch,
+*depth* of them, are submitted with one call of io_uring and waited for with one. No
+page of a transfer follows the page before it in memory. The disk stores nothing and
+takes 50 microseconds.
 
 Fio does {few} I/Os and then {many}. The difference, divided by {more}, is the cost of
 one I/O, without costs that occur once. The count is that of executed instructions, and

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Measure the kernel's NVMe driver, the C sample and the Rust one with fio.
 
-A machine has one processor, one controller, no IOMMU and a disk that stores nothing.
-The drivers take turns at the controller, in several rounds. With each, fio does the
-same I/Os in the same memory: for each point of the table a few, then many. The
-difference of their costs, divided by the difference of their numbers, is the cost of
-one I/O, including the costs in fio and in the kernel.
+A machine has one processor, one controller and a disk that stores nothing, with an
+IOMMU or without. The drivers take turns at the controller, in several rounds. With
+each, fio does the same I/Os in the same memory: for each point of the table a few,
+then many. The difference of their costs, divided by the difference of their numbers,
+is the cost of one I/O, including the costs in fio and in the kernel.
 
 QEMU counts the instructions. A halted processor executes none, so that neither waiting
 nor the speed of the host counts. I/Os per second are measured on another machine, by
@@ -18,10 +18,11 @@ import time
 from harness import vm
 from harness.progress import Step
 
-MACHINE = vm.MACHINES["direct"]
 DRIVERS = {"kernel": "nvme"} | vm.DRIVERS
 
-SIZES = {"512": 512, "4k": 4 << 10, "32k": 32 << 10}
+DIRECT = "direct"
+IOMMUS = ("intel-lazy", "intel-strict", "amd")
+SIZES = {"512": 512, "4k": 4 << 10, "32k": 32 << 10, "128k": 128 << 10}
 PATTERNS = ["randread", "randwrite"]
 DEPTHS = [1, 8, 32, 128]
 ROUNDS = 5
@@ -67,9 +68,11 @@ class Point:
     size: str
     pattern: str
     depth: int
+    machine: str = DIRECT
 
     def __str__(self):
-        return f"{self.size}-{self.pattern}-{self.depth}"
+        machine = "" if self.machine == DIRECT else f"-{self.machine}"
+        return f"{self.size}-{self.pattern}-{self.depth}{machine}"
 
     @property
     def bytes(self):
@@ -89,8 +92,11 @@ class Point:
                 f"iomem=mmapshared:{self.memory}.{name}"]
 
 
-POINTS = [Point(size, pattern, depth) for size in SIZES
-          for pattern in PATTERNS for depth in DEPTHS]
+# Behind an IOMMU reads and writes are mapped alike.
+POINTS = [Point(size, pattern, depth, machine)
+          for machine in (DIRECT, *IOMMUS) for size in SIZES
+          for pattern in PATTERNS[:1 if machine in IOMMUS else None]
+          for depth in DEPTHS]
 
 
 @dataclasses.dataclass
@@ -103,12 +109,12 @@ class Measured:
 
 # --- in the machine ---------------------------------------------------------
 
-def machine(kernel, icount, name="drivers"):
+def machine(kernel, icount, name="drivers", route=DIRECT):
     """A machine with one processor and one controller."""
-    return vm.VM(kernel, MACHINE, name=name, append=vm.NO_LAPIC_TIMER, qmp=True,
-                 programs=True, icount=icount, cpus=1, devices=[
+    return vm.VM(kernel, vm.MACHINES[route], name=name, append=vm.NO_LAPIC_TIMER,
+                 qmp=True, programs=True, icount=icount, cpus=1, devices=[
                      *DISK, "-device", "nvme,id=nvme0,serial=null,"
-                                       f"{MACHINE.slots[0]}",
+                                       f"{vm.MACHINES[route].slots[0]}",
                      "-device", "nvme-ns,drive=null,bus=nvme0,nsid=1,"
                                 "logical_block_size=512,"
                                 "physical_block_size=512"])
@@ -189,10 +195,15 @@ def measure_iops(guest, driver, points):
 
 
 def rounds(kernel, points, number, icount, traced=False):
-    """All drivers in turn, so many times: (driver's name, a number per point)"""
+    """All drivers in turn, so many times: (driver's name, a number per point)
+
+    The points are those of one machine.
+    """
+    route = points[0].machine
     what = "counting instructions of drivers" if icount else "timing drivers"
-    name = "drivers" + "-timed" * (not icount) + "-traced" * traced
-    with Step(what) as step, machine(kernel, icount, name) as guest:
+    name = f"drivers-{route}" + "-timed" * (not icount) + "-traced" * traced
+    with Step(f"{what}, {route}") as step, \
+            machine(kernel, icount, name, route) as guest:
         if icount:
             prepare(guest, points, JOBS, f"{GLOBAL}\n{MARKS}")
             guest.sh("make_marks")
@@ -215,16 +226,19 @@ def rounds(kernel, points, number, icount, traced=False):
 def run(kernel, points, number, iops, traced=False):
     """Measure all drivers: {(point, driver's name): Measured}
 
-    number and iops are the numbers of rounds. With traced=True the tracepoints of the
-    core are enabled, which makes it slower.
+    number and iops are the numbers of rounds. I/Os per second are measured without an
+    IOMMU. With traced=True the tracepoints of the core are enabled, which makes it
+    slower.
     """
     results = {(point, name): Measured()
                for point in points for name in DRIVERS}
-    for name, costs in rounds(kernel, points, number, True, traced):
-        for point, cost in zip(points, costs):
-            results[point, name].instructions.append(cost)
-    if iops:
-        for name, speeds in rounds(kernel, points, iops, False):
-            for point, speed in zip(points, speeds):
+    for route in dict.fromkeys(point.machine for point in points):
+        mine = [point for point in points if point.machine == route]
+        for name, costs in rounds(kernel, mine, number, True, traced):
+            for point, cost in zip(mine, costs):
+                results[point, name].instructions.append(cost)
+        for name, speeds in rounds(kernel, mine, iops, False) \
+                if iops and route == DIRECT else ():
+            for point, speed in zip(mine, speeds):
                 results[point, name].iops.append(speed)
     return results

@@ -56,7 +56,8 @@ class Memory:
 def devices():
     """QEMU arguments: the two controllers, with disks that store nothing."""
     args = []
-    for number, (slot, queues) in enumerate(zip(fio.MACHINE.slots, (FEW, MANY))):
+    for number, (slot, queues) in enumerate(
+            zip(vm.MACHINES[fio.DIRECT].slots, (FEW, MANY))):
         args += ["-blockdev", f"null-co,node-name=null{number},size=1073741824,"
                               "read-zeroes=on",
                  "-device", f"nvme,id=nvme{number},serial=null{number},"
@@ -105,7 +106,7 @@ def measure(kernel, rounds=ROUNDS):
     """Measure all drivers: {driver's name: Memory}"""
     results = {name: Memory() for name in fio.DRIVERS}
     with Step("measuring memory of drivers") as step, \
-            vm.VM(kernel, fio.MACHINE, name="bench-memory", devices=devices(),
+            vm.VM(kernel, vm.MACHINES[fio.DIRECT], name="bench-memory", devices=devices(),
                   cpus=MANY) as guest:
         pcis = guest.sh("controllers").split()
         for name, driver in fio.DRIVERS.items():

@@ -24,12 +24,14 @@ from harness.progress import Step
 MODULES = {"C": "dma_phys_benchmark", "Rust": "rust_dma_phys_benchmark"}
 METHODS = {
     "C": ("dma_map_phys", "dma_map_page", "dma_map_sgtable", "dma_iova_link",
+          "iommu_map_sg", "iommu_map_sg_vecs",
           "typed_map", "typed_virt", "typed_sg", "typed_sg_iter"),
     "Rust": ("sgtable", "typed_map", "typed_page", "typed_kept",
              "typed_sg", "typed_svec"),
 }
-TYPED = ("typed_map", "typed_virt", "typed_page", "typed_kept", "typed_sg", "typed_sg_iter",
-         "typed_svec", "typed_locked")
+# What the kernel does not have without this project.
+OURS = ("iommu_map_sg_vecs", "typed_map", "typed_virt", "typed_page", "typed_kept",
+        "typed_sg", "typed_sg_iter", "typed_svec", "typed_locked")
 # A typed map with a lock that all processors share, for comparison.
 LOCKED = "typed_locked"
 # The device that maps is edu. On the machine with peers it is an NVMe controller, and
@@ -116,8 +118,8 @@ class Row:
         return self.machine, self.language, self.method, self.shape
 
     @property
-    def typed(self):
-        return self.method in TYPED
+    def ours(self):
+        return self.method in OURS
 
 
 def label(language, method):
@@ -128,6 +130,7 @@ def label(language, method):
             "typed_page": f"{language}, map of a page",
             "typed_kept": f"{language}, submit and complete",
             "typed_svec": f"{language}, sg, not prepared",
+            "iommu_map_sg_vecs": "iommu_map_sg with one walk",
             LOCKED: f"{language}, map with a lock",
             "sgtable": "Rust SGTable"}.get(method, method)
 
@@ -138,6 +141,8 @@ ONE = Shape()
 SYNCED = Shape(sync=1)
 CONTIGUOUS = Shape(ranges=32)
 SCATTERED = Shape(ranges=32, layout="scattered")
+
+SCATTERED_MANY = Shape(ranges=256, layout="scattered")
 
 SIZES = [Shape(size=512 << n) for n in range(12)]
 RANGES = [Shape(ranges=1 << n, layout=layout)

@@ -97,7 +97,7 @@ def test_csv_is_read_as_written():
 # --- tables and plots ---------------------------------------------------------
 
 def test_all_points():
-    assert len(fio.POINTS) == 3 * 2 * 4 == len(set(map(str, fio.POINTS)))
+    assert len(fio.POINTS) == 4 * 4 * (2 + 3) == len(set(map(str, fio.POINTS)))
 
 
 def test_jobs_are_multiples_of_each_depth():
@@ -127,7 +127,7 @@ def test_plot_has_all_drivers():
     svg = ElementTree.fromstring(drivers.plots(found))
     lines = [each for each in svg.iter("{http://www.w3.org/2000/svg}polyline")
              if each.get("stroke") in drivers.COLOURS.values()]
-    panels = len(fio.PATTERNS) * len(fio.SIZES)
+    panels = (len(fio.PATTERNS) + len(fio.IOMMUS)) * len(fio.SIZES)
     # One more of each is in the legend.
     assert len(lines) == len(fio.DRIVERS) * (panels + 1)
 

@@ -29,6 +29,10 @@ METHODS = {C: ["empty", "dma_map_phys", "dma_map_page", "dma_map_sgtable",
            RUST: ["empty", "sgtable", "typed_page", "typed_kept", "typed_svec",
                   *TYPED]}
 
+# Only behind an IOMMU.
+LINKS = ["dma_iova_link ranges=4", "iommu_map_sg ranges=4",
+         "iommu_map_sg_vecs ranges=40 layout=scattered"]
+
 # With each method: each key once, with a value that is not its default.
 KEYS = ["", "ranges=8", "ranges=8 layout=scattered", "direction=from-device sync=1",
         "direction=bidirectional live=20"]
@@ -67,7 +71,7 @@ class Boot:
             for keys in KEYS:
                 found[method, keys] = guest.try_sh(
                     f"echo {method} loops=10 {keys} >{run} && cat {run}")
-        for line in ("typed_map cpus=2", "dma_iova_link ranges=4",
+        for line in ("typed_map cpus=2", *LINKS,
                      "typed_map memory=mmio", "typed_sg ranges=4 memory=mmio",
                      "typed_sg_iter ranges=4 memory=mmio"):
             found[line] = guest.try_sh(f"echo {line} >{run} && cat {run}")
@@ -163,8 +167,9 @@ def test_several_cpus(booted, boot):
 
 
 @boots
-def test_links_need_an_iommu(booted, boot):
-    answer = booted(boot)[C]["dma_iova_link ranges=4"]
+@pytest.mark.parametrize("command", LINKS)
+def test_links_need_an_iommu(booted, boot, command):
+    answer = booted(boot)[C][command]
     if vm.MACHINES[boot.route].cpu_route == "iommu":
         assert result(answer.out)["segments"] == "1"
     else:

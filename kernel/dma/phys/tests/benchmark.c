@@ -16,6 +16,9 @@
  *	empty		an empty loop
  *	dma_map_phys, dma_map_page, dma_map_resource, dma_map_sgtable
  *	dma_iova_link	all ranges at one IOVA
+ *	iommu_map_sg	the same, with a scatterlist
+ *	iommu_map_sg_vecs
+ *			the same, with one page-table walk for many ranges
  *	typed_map	range by range
  *	typed_virt	the same, and each range is made from a pointer
  *	typed_locked	the same as typed_map, under a lock that all CPUs share

@@ -6,6 +6,7 @@
 #include <linux/array_size.h>
 #include <linux/cleanup.h>
 #include <linux/errno.h>
+#include <linux/iommu.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/preempt.h>
@@ -260,6 +261,103 @@ static int bench_iova_link_pages(struct bench_worker *w)
 	return bench_iova_link(w);
 }
 
+/*
+ * ---- iommu_map_sg, iommu_map_sg_vecs: the table, at one IOVA ----
+ *
+ * The second is what iommu_map_sg() would be with dma_iova_link_vecs().
+ */
+
+static int bench_link_sg(struct bench_worker *w, u32 n)
+{
+	struct phys_vec vecs[64];
+	unsigned int count = 0;
+	struct scatterlist *sg;
+	size_t linked = 0, len = 0;
+	int err, i;
+
+	for_each_sg(w->table.sgl, sg, n, i) {
+		if (count && vecs[count - 1].paddr + vecs[count - 1].len ==
+			     sg_phys(sg))
+			vecs[count - 1].len += sg->length;
+		else
+			vecs[count++] = (struct phys_vec){ sg_phys(sg), sg->length };
+		len += sg->length;
+		if (count < ARRAY_SIZE(vecs) && !sg_is_last(sg))
+			continue;
+
+		err = dma_iova_link_vecs(w->dev, &w->iova, vecs, count, linked,
+					 w->params->dir, 0);
+		if (err) {
+			if (linked)
+				dma_iova_unlink(w->dev, &w->iova, 0, linked,
+						w->params->dir, 0);
+			return err;
+		}
+		linked += len;
+		len = 0;
+		count = 0;
+	}
+	return 0;
+}
+
+static int bench_iommu_map_sg(struct bench_worker *w, u32 n)
+{
+	size_t size = (size_t)n * w->params->size;
+	ssize_t mapped;
+
+	mapped = iommu_map_sg(iommu_get_domain_for_dev(w->dev), w->iova.addr,
+			      w->table.sgl, n,
+			      IOMMU_READ | IOMMU_WRITE | IOMMU_CACHE, GFP_ATOMIC);
+	return mapped == size ? 0 : -ENOMEM;
+}
+
+static __always_inline int bench_at_one_iova(struct bench_worker *w, u32 n,
+					     int (*map)(struct bench_worker *w,
+							u32 n))
+{
+	const struct bench_params *p = w->params;
+	size_t size = (size_t)n * p->size;
+	int err;
+
+	if (!PAGE_ALIGNED(p->size) ||
+	    !dma_iova_try_alloc(w->dev, &w->iova, w->ranges[0].addr, size))
+		return -EOPNOTSUPP;
+	err = map(w, n);
+	if (err) {
+		/* It has unmapped what it had mapped. */
+		dma_iova_free(w->dev, &w->iova);
+		return err;
+	}
+	err = dma_iova_sync(w->dev, &w->iova, 0, size);
+	if (err) {
+		iova_link_unmap(w, n);
+		return err;
+	}
+	return 1;
+}
+
+static __always_inline int map_sg_map(struct bench_worker *w, u32 n)
+{
+	return bench_at_one_iova(w, n, bench_iommu_map_sg);
+}
+
+static const struct bench_steps map_sg_steps = {
+	map_sg_map, iova_link_sync, iova_link_unmap
+};
+
+BENCH_DEFINE_METHOD(map_sg);
+
+static __always_inline int map_sg_vecs_map(struct bench_worker *w, u32 n)
+{
+	return bench_at_one_iova(w, n, bench_link_sg);
+}
+
+static const struct bench_steps map_sg_vecs_steps = {
+	map_sg_vecs_map, iova_link_sync, iova_link_unmap
+};
+
+BENCH_DEFINE_METHOD(map_sg_vecs);
+
 /* ---- typed_map, typed_virt, typed_locked: range by range ---- */
 
 static __always_inline void typed_unmap(struct bench_worker *w, u32 n)
@@ -433,6 +531,8 @@ const struct bench_method bench_methods[] = {
 	{ "dma_map_sgtable", false, {
 		bench_map_sgtable, NULL, bench_map_sgtable } },
 	{ "dma_iova_link", false, { bench_iova_link_pages } },
+	{ "iommu_map_sg", false, { bench_map_sg } },
+	{ "iommu_map_sg_vecs", false, { bench_map_sg_vecs } },
 	{ "typed_map", true, {
 		bench_typed_map, bench_typed_map_mmio, bench_typed_map_mmio } },
 	{ "typed_virt", true, { bench_typed_virt } },
