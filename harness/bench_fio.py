@@ -15,13 +15,13 @@ the host's clock.
 import dataclasses
 import time
 
-from harness import vm
+from harness import bench_targets, vm
 from harness.progress import Step
 
 DRIVERS = {"kernel": "nvme"} | vm.DRIVERS
 
 DIRECT = "direct"
-IOMMUS = ("intel-lazy", "intel-strict", "amd")
+IOMMUS = bench_targets.PAGE_TABLES
 SIZES = {"512": 512, "4k": 4 << 10, "32k": 32 << 10, "128k": 128 << 10}
 PATTERNS = ["randread", "randwrite"]
 DEPTHS = [1, 8, 32, 128]

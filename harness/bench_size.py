@@ -74,7 +74,7 @@ def _executable_size(path):
 
 # Where the series for page tables adds to the kernel, and the names of its functions.
 SERIES = "drivers/iommu/"
-SERIES_NAMES = r"map_vecs|link_vecs|iova_destroy_queued"
+SERIES_NAMES = r"map_vecs|link_vecs"
 
 
 def page_tables(kernel):

@@ -277,12 +277,10 @@ def _rust(counts):
 
 def _page(counts):
     for machine in PAGE_TABLES:
-        ends = [counts(machine, "C", "typed_sg", shape)
-                for shape in (SCATTERED, SCATTERED_MANY)]
-        if None not in ends:
-            yield _limit("one more page, instructions", machine,
-                         (ends[1] - ends[0]) /
-                         (SCATTERED_MANY.ranges - SCATTERED.ranges), MAX_PAGE)
+        cost = _cost_of_one_more(counts, machine, "C", SCATTERED.ranges,
+                                 SCATTERED_MANY.ranges)
+        if cost is not None:
+            yield _limit("one more page, instructions", machine, cost, MAX_PAGE)
 
 
 def _growth(counts):

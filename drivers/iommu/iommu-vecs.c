@@ -48,7 +48,7 @@ static void iommu_map_vecs_report(struct iommu_domain *domain,
  * @prot: Protection of all ranges, see iommu_map()
  * @gfp: For page tables
  *
- * Like iommu_map_nosync() for each range, but where the page table allows it
+ * Like iommu_map_nosync() for each range, but if the page table allows it
  * all ranges take one walk. Adjacent ranges are not merged. The caller calls
  * iommu_sync_map().
  *

@@ -15,7 +15,7 @@
  * @oa: address of the next leaf; @end if it is that of @next
  * @end: end of the range of @oa
  * @not_page: address bits that the leaf of a page cannot have
- * @iova: where the next leaf is mapped
+ * @iova: IOVA of the next leaf
  */
 struct pt_iommu_map_vecs_args {
 	struct pt_iommu *iommu_table;
@@ -59,15 +59,11 @@ static bool map_vecs_is_small(const struct pt_iommu *iommu_table,
 	return vec->len - size < (-iova & (size - 1));
 }
 
-static bool map_vecs_take(struct pt_iommu_map_vecs_args *map)
+static void map_vecs_take(struct pt_iommu_map_vecs_args *map)
 {
-	if (map_vecs_check(map->iommu_table, map->iova, map->next) ||
-	    !map_vecs_is_small(map->iommu_table, map->iova, map->next))
-		return false;
 	map->oa = map->next->paddr;
 	map->end = map->oa + map->next->len;
 	map->next++;
-	return true;
 }
 
 /* Ranges of one page, which are common. */
@@ -109,10 +105,14 @@ static __always_inline int map_vecs_leaves(struct pt_state *pts,
 			if (ret || map->next == map->stop ||
 			    pts->index == pts->end_index)
 				break;
-			if (!map_vecs_take(map)) {
+			if (map_vecs_check(map->iommu_table, map->iova,
+					   map->next) ||
+			    !map_vecs_is_small(map->iommu_table, map->iova,
+					       map->next)) {
 				ret = -EAGAIN;
 				break;
 			}
+			map_vecs_take(map);
 		}
 		pts->type = pt_load_entry_raw(pts);
 		if (pts->type != PT_ENTRY_EMPTY) {
@@ -184,9 +184,7 @@ static int map_vecs_range(struct pt_iommu_map_vecs_args *map, unsigned int prot)
 		ret = map_vecs_check(map->iommu_table, map->iova, map->next);
 		if (ret)
 			return ret;
-		map->oa = map->next->paddr;
-		map->end = map->oa + map->next->len;
-		map->next++;
+		map_vecs_take(map);
 	}
 	ret = NS(map_range)(map->iommu_table, map->iova, map->oa,
 			    map->end - map->oa, prot, map->attrs.gfp, &mapped);

@@ -53,6 +53,12 @@ static DEFINE_XARRAY_ALLOC1(peers);
 static u32 peers_next;
 /* The newest peer of those whose ids end alike: most lookups need no more. */
 static struct dma_phys_peer __rcu *peers_newest[16];
+
+static struct dma_phys_peer __rcu **peer_newest(u32 id)
+{
+	return &peers_newest[id % ARRAY_SIZE(peers_newest)];
+}
+
 /* Woken if the last reference of a peer is put, and if one is unregistered. */
 static DECLARE_WAIT_QUEUE_HEAD(peers_wait);
 
@@ -65,7 +71,7 @@ noinline struct dma_phys_peer *dma_phys_peer_get(u32 id)
 	struct dma_phys_peer *peer;
 
 	guard(rcu)();
-	peer = rcu_dereference(peers_newest[id % ARRAY_SIZE(peers_newest)]);
+	peer = rcu_dereference(*peer_newest(id));
 	if (unlikely(!peer) || unlikely(peer->id != id))
 		peer = xa_load(&peers, id);
 	if (!peer || dma_phys_fail())
@@ -186,13 +192,11 @@ static noinline bool peer_wait_idle(struct dma_phys_peer *peer, u32 id,
 static void peer_remove(void *data)
 {
 	struct dma_phys_peer *peer = data;
-	struct dma_phys_peer __rcu **newest;
 	long timeout = 10 * HZ;
 
 	scoped_guard(mutex, &peers_lock) {
-		newest = &peers_newest[peer->id % ARRAY_SIZE(peers_newest)];
-		if (rcu_access_pointer(*newest) == peer)
-			RCU_INIT_POINTER(*newest, NULL);
+		if (rcu_access_pointer(*peer_newest(peer->id)) == peer)
+			RCU_INIT_POINTER(*peer_newest(peer->id), NULL);
 		xa_erase(&peers, peer->id);
 		if (!percpu_ref_is_dying(&peer->ref))
 			percpu_ref_kill(&peer->ref);
@@ -242,8 +246,7 @@ static int peer_add(struct pci_dev *owner, int bar,
 	      xa_alloc_cyclic(&peers, &peer->id, peer, xa_limit_32b,
 			      &peers_next, GFP_KERNEL);
 	if (err >= 0) {
-		rcu_assign_pointer(peers_newest[peer->id %
-						ARRAY_SIZE(peers_newest)], peer);
+		rcu_assign_pointer(*peer_newest(peer->id), peer);
 		return 0;
 	}
 
