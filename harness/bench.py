@@ -122,6 +122,7 @@ STYLES = {
     ("C", "iommu_map_sg_vecs"): ("#ff9896", 1.4),
     ("C", "typed_virt"): ("#e377c2", 1.4),
     ("C", "typed_map"): ("#ff6b5e", 3),
+    ("C", "typed_kept"): ("#c49c94", 1.4),
     ("C", "typed_sg"): ("#ffb04d", 3),
     ("C", "typed_sg_iter"): ("#8c564b", 1.4),
     ("Rust", "sgtable"): ("#146114", 1.4),
@@ -259,8 +260,6 @@ Typed maps are more expensive than the raw API here in these cases:
   not linked at one IOVA maps each run by itself, with a barrier and an unmap record for
   each. Of a list that is, the kernel's dma_iova_unlink() looks up each page in the page
   table.
-* A list is linked at one IOVA: dma_iova_unlink() flushes the IOTLB at once, in lazy
-  mode as well.
 * MMIO that belongs to no peer takes the slow path.
 
 {setup}

@@ -25,7 +25,7 @@ MODULES = {"C": "dma_phys_benchmark", "Rust": "rust_dma_phys_benchmark"}
 METHODS = {
     "C": ("dma_map_phys", "dma_map_page", "dma_map_sgtable", "dma_iova_link",
           "iommu_map_sg", "iommu_map_sg_vecs",
-          "typed_map", "typed_virt", "typed_sg", "typed_sg_iter"),
+          "typed_map", "typed_virt", "typed_kept", "typed_sg", "typed_sg_iter"),
     "Rust": ("sgtable", "typed_map", "typed_page", "typed_kept",
              "typed_sg", "typed_svec"),
 }
@@ -128,7 +128,7 @@ def label(language, method):
             "typed_sg_iter": f"{language}, sg by iterator",
             "typed_virt": f"{language}, map of an address",
             "typed_page": f"{language}, map of a page",
-            "typed_kept": f"{language}, submit and complete",
+            "typed_kept": f"{language}, submit and complete what is kept",
             "typed_svec": f"{language}, sg, not prepared",
             "iommu_map_sg_vecs": "iommu_map_sg with one walk",
             LOCKED: f"{language}, map with a lock",

@@ -252,8 +252,11 @@ def _rust(counts):
         if kept is None or raw is None:
             continue
         if machine in IOMMU:
-            yield _limit("kept in Rust, against raw map and unmap", machine,
-                         kept / raw, MAX_KEPT_IOMMU, "{:.3f}")
+            for language in ("C", "Rust"):
+                yield _limit(f"kept in {language}, against raw map and unmap",
+                             machine,
+                             counts(machine, language, "typed_kept", ONE) / raw,
+                             MAX_KEPT_IOMMU, "{:.3f}")
             for shape, rust, c in ((ONE, "typed_page", "typed_map"),
                                    (SCATTERED, "typed_sg", "typed_sg")):
                 yield _limit(f"Rust, {shape}, prepared, against C", machine,

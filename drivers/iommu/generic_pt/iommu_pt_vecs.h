@@ -16,6 +16,8 @@
  * @end: end of the range of @oa
  * @not_page: address bits that the leaf of a page cannot have
  * @iova: IOVA of the next leaf
+ * @leaves: leaves of @pgsize_lg2 that are left, before the size changes
+ * @pgsize_lg2: their size
  */
 struct pt_iommu_map_vecs_args {
 	struct pt_iommu *iommu_table;
@@ -26,6 +28,8 @@ struct pt_iommu_map_vecs_args {
 	pt_oaddr_t end;
 	phys_addr_t not_page;
 	dma_addr_t iova;
+	pt_vaddr_t leaves;
+	unsigned int pgsize_lg2;
 };
 
 static int map_vecs_check(const struct pt_iommu *iommu_table, dma_addr_t iova,
@@ -44,19 +48,22 @@ static int map_vecs_check(const struct pt_iommu *iommu_table, dma_addr_t iova,
 	return 0;
 }
 
-/* All leaves of @vec are pages. Larger ones may fit if it is large enough. */
-static bool map_vecs_is_small(const struct pt_iommu *iommu_table,
-			      dma_addr_t iova, const struct phys_vec *vec)
+/* The size of the next leaves of the range. False if it is not one of level 0. */
+static bool map_vecs_pgsize(const struct pt_state *pts,
+			    struct pt_iommu_map_vecs_args *map)
 {
-	pt_vaddr_t larger = log2_set_mod(iommu_table->domain.pgsize_bitmap, 0,
-					 PAGE_SHIFT + 1);
-	pt_vaddr_t size = larger & -larger;
+	pt_vaddr_t pgsizes = map->iommu_table->domain.pgsize_bitmap;
+	pt_vaddr_t va = map->iova, last_va = va + (map->end - map->oa) - 1;
 
-	if ((vec->paddr | vec->len) & ~PAGE_MASK)
+	if (last_va <= va)
 		return false;
-	if (vec->len < size || !larger || (iova ^ vec->paddr) & (size - 1))
-		return true;
-	return vec->len - size < (-iova & (size - 1));
+	map->pgsize_lg2 = pt_compute_best_pgsize(pgsizes, va, last_va, map->oa);
+	if (map->pgsize_lg2 < PAGE_SHIFT ||
+	    map->pgsize_lg2 >= pt_table_oa_lg2sz(pts))
+		return false;
+	map->leaves = pt_pgsz_count(pgsizes, va, last_va, map->oa,
+				    map->pgsize_lg2);
+	return true;
 }
 
 static void map_vecs_take(struct pt_iommu_map_vecs_args *map)
@@ -89,7 +96,47 @@ static __always_inline int map_vecs_pages(struct pt_state *pts,
 	return ret;
 }
 
-/* -EAGAIN at a range whose leaves are not pages, or that is not valid. */
+static __always_inline bool map_vecs_is_empty(struct pt_state *pts,
+					      unsigned int entries)
+{
+	unsigned int start_index = pts->index;
+
+	for (;;) {
+		pts->type = pt_load_entry_raw(pts);
+		if (pts->type != PT_ENTRY_EMPTY || !--entries)
+			break;
+		pts->index++;
+	}
+	pts->index = start_index;
+	return pts->type == PT_ENTRY_EMPTY;
+}
+
+/* Leaves of one size, each of one entry or of entries that are contiguous. */
+static __always_inline int map_vecs_run(struct pt_state *pts,
+					struct pt_iommu_map_vecs_args *map,
+					unsigned int pgsize_lg2)
+{
+	unsigned int entries_lg2 = pgsize_lg2 - PAGE_SHIFT;
+	unsigned int entries = log2_to_int_t(unsigned int, entries_lg2);
+	unsigned int left = log2_div_t(unsigned int, pts->end_index - pts->index,
+				       entries_lg2);
+	pt_vaddr_t run = min_t(pt_vaddr_t, map->leaves, left), leaves = run;
+	struct pt_write_attrs attrs = map->attrs;
+	pt_oaddr_t oa = map->oa;
+
+	do {
+		if (!map_vecs_is_empty(pts, entries))
+			break;
+		pt_install_leaf_entry(pts, oa, pgsize_lg2, &attrs);
+		oa += oalog2_to_int(pgsize_lg2);
+		pts->index += entries;
+	} while (--leaves);
+	map->oa = oa;
+	map->leaves -= run - leaves;
+	return leaves ? -EADDRINUSE : 0;
+}
+
+/* -EAGAIN at a range that is not valid, or whose leaves are of a higher level. */
 static __always_inline int map_vecs_leaves(struct pt_state *pts,
 					   struct pt_iommu_map_vecs_args *map)
 {
@@ -97,31 +144,30 @@ static __always_inline int map_vecs_leaves(struct pt_state *pts,
 	dma_addr_t start = map->iova;
 	int ret = 0;
 
-	while (pts->index < pts->end_index) {
-		if (map->oa == map->end) {
+	while (!ret && pts->index < pts->end_index) {
+		if (map->leaves) {
+			ret = map->pgsize_lg2 == PAGE_SHIFT ?
+				      map_vecs_run(pts, map, PAGE_SHIFT) :
+				      map_vecs_run(pts, map, map->pgsize_lg2);
+			continue;
+		}
+		if (map->oa == map->end)
 			ret = map_vecs_pages(pts, map);
-			map->iova = start + ((dma_addr_t)(pts->index -
-					     start_index) << PAGE_SHIFT);
-			if (ret || map->next == map->stop ||
-			    pts->index == pts->end_index)
+		map->iova = start + ((dma_addr_t)(pts->index - start_index) <<
+				     PAGE_SHIFT);
+		if (ret || pts->index == pts->end_index)
+			break;
+		if (map->oa == map->end) {
+			if (map->next == map->stop)
 				break;
-			if (map_vecs_check(map->iommu_table, map->iova,
-					   map->next) ||
-			    !map_vecs_is_small(map->iommu_table, map->iova,
-					       map->next)) {
-				ret = -EAGAIN;
+			ret = map_vecs_check(map->iommu_table, map->iova,
+					     map->next);
+			if (ret)
 				break;
-			}
 			map_vecs_take(map);
 		}
-		pts->type = pt_load_entry_raw(pts);
-		if (pts->type != PT_ENTRY_EMPTY) {
-			ret = -EADDRINUSE;
-			break;
-		}
-		pt_install_leaf_entry(pts, map->oa, PAGE_SHIFT, &map->attrs);
-		map->oa += PAGE_SIZE;
-		pts->index++;
+		if (!map_vecs_pgsize(pts, map))
+			ret = -EAGAIN;
 	}
 
 	flush_writes_range(pts, start_index, pts->index);
@@ -189,6 +235,7 @@ static int map_vecs_range(struct pt_iommu_map_vecs_args *map, unsigned int prot)
 	ret = NS(map_range)(map->iommu_table, map->iova, map->oa,
 			    map->end - map->oa, prot, map->attrs.gfp, &mapped);
 	map->oa = map->end;
+	map->leaves = 0;
 	map->iova += mapped;
 	return ret;
 }

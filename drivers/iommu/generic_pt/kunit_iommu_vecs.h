@@ -410,6 +410,45 @@ static void vecs_busy_at(struct kunit *test, pt_vaddr_t iova, unsigned int k,
 	do_unmap(test, busy, busy_len);
 }
 
+/*
+ * One leaf, if the format has leaves of 16 pages, and page @k of it is in the way:
+ * map_range() maps as much.
+ */
+static void vecs_busy_contiguous(struct kunit *test, unsigned int k)
+{
+	struct kunit_iommu_priv *priv = test->priv;
+	pt_vaddr_t iova = VECS_IOVA + 304 * priv->smallest_pgsz;
+	pt_vaddr_t other = iova + SZ_1G, page = k * priv->smallest_pgsz;
+	size_t mapped = 0, expected = 0;
+	struct rnd_state rnd;
+	phys_addr_t busy_pa;
+	struct phys_vec vec;
+	int ret;
+
+	prandom_seed_state(&rnd, 0x10008 + k);
+	busy_pa = vecs_unlike(priv, &rnd, iova + page);
+	do_map(test, iova + page, busy_pa, priv->smallest_pgsz);
+	do_map(test, other + page, busy_pa, priv->smallest_pgsz);
+	vec.paddr = vecs_paddr(priv, &rnd, iova, ilog2(SZ_2M));
+	vec.len = 16 * priv->smallest_pgsz;
+
+	ret = priv->iommu->ops->map_range(priv->iommu, other, vec.paddr, vec.len,
+					  IOMMU_READ | IOMMU_WRITE, GFP_KERNEL,
+					  &expected);
+	KUNIT_ASSERT_EQ(test, ret, -EADDRINUSE);
+	ret = vecs_map(priv, iova, &vec, 1, &mapped);
+	KUNIT_ASSERT_EQ(test, ret, -EADDRINUSE);
+	KUNIT_ASSERT_EQ(test, mapped, expected);
+
+	if (mapped) {
+		do_unmap(test, iova, mapped);
+		do_unmap(test, other, mapped);
+	}
+	KUNIT_ASSERT_EQ(test, count_valids(test), 2);
+	do_unmap(test, iova + page, priv->smallest_pgsz);
+	do_unmap(test, other + page, priv->smallest_pgsz);
+}
+
 static void test_vecs_busy(struct kunit *test)
 {
 	struct kunit_iommu_priv *priv = test->priv;
@@ -426,6 +465,8 @@ static void test_vecs_busy(struct kunit *test)
 			vecs_busy_at(test, VECS_IOVA + 8 * SZ_2M - k * pgsz, k,
 				     SZ_2M);
 	}
+	for (k = 0; k < 16; k++)
+		vecs_busy_contiguous(test, k);
 }
 
 static void test_vecs_no_memory(struct kunit *test)

@@ -153,54 +153,52 @@ static noinline int dma_phys_sg_map_array(struct device *dev,
 }
 
 /*
- * Memory behind an IOMMU, linked as one: the number of segments, or 0 if it cannot
- * be, or anything is wrong: the slow path says what. The storage of the segments
- * holds the runs before.
+ * Memory behind an IOMMU, linked as one segment. 0 on failure. The storage of the
+ * segments holds the runs before.
  */
-static noinline int dma_phys_array_iommu(struct device *dev,
-					 const struct cpu_phys *ranges,
-					 size_t count,
-					 enum dma_data_direction dir, u32 flags,
-					 struct dma_phys_segment *segments,
-					 size_t max_segments,
-					 struct dma_phys_sg *sg)
+static noinline int
+dma_phys_array_iommu(struct device *dev, const struct cpu_phys *ranges,
+		     size_t count, enum dma_data_direction dir, u32 flags,
+		     struct dma_phys_segment *segments, size_t max_segments,
+		     struct dma_phys_sg *sg)
 {
-	struct phys_vec *vecs = (struct phys_vec *)segments, *vec = vecs - 1;
-	struct dma_phys_limits limits;
-	u64 before, last = (u64)-1, inner = (u64)-1;
-	size_t size = 0, n = 0;
+	struct phys_vec *vecs = (struct phys_vec *)segments, *vec = vecs;
+	u64 mask, end = ranges->addr, starts = 0, ends = 0;
+	size_t size = 0;
 
 	if (sizeof(*vecs) != sizeof(*segments) || count > max_segments)
 		return 0;
+	/* The first range extends an empty run. */
+	*vec = (struct phys_vec){ .paddr = end };
 	for (size_t i = 0; i < count; i++) {
-		u64 prev = last;
+		u64 addr = ranges[i].addr, before = end;
+		size_t len = ranges[i].len;
 
-		before = ranges[i].addr - 1;
-		OPTIMIZER_HIDE_VAR(before);
-		last = before + ranges[i].len;
-		/* Also false if it is empty, or address 0. */
-		if (unlikely(last <= before) ||
-		    unlikely(check_add_overflow(size, ranges[i].len, &size)))
+		end = addr + len;
+		/* It is empty, wraps around, or is at address 0. */
+		if (unlikely(addr - 1 >= end - 1) ||
+		    unlikely(check_add_overflow(size, len, &size)))
 			return 0;
-		if (before == prev) {
-			vec->len += ranges[i].len;
+		if (addr == before) {
+			vec->len += len;
 			continue;
 		}
-		if (i)
-			inner &= prev & before;
-		*++vec = (struct phys_vec){ before + 1, ranges[i].len };
+		starts |= addr;
+		ends |= before;
+		*++vec = (struct phys_vec){ addr, len };
 	}
 
-	if (~inner & dma_get_merge_boundary(dev) ||
+	mask = dma_get_merge_boundary(dev);
+	/* An IOVA keeps the offset in the granule, and is aligned to its size. */
+	end = (vecs->paddr & mask) + size - 1;
+	if ((starts | ends) & mask || unlikely(size > dma_get_max_seg_size(dev)) ||
+	    unlikely(((vecs->paddr & mask) ^ end) > dma_get_seg_boundary(dev)) ||
 	    !dma_phys_links_memory(dev, vecs->paddr, size) ||
 	    !dma_phys_sg_link_memory(dev, vecs, vec + 1 - vecs, size, dir, flags,
 				     sg))
 		return 0;
-	limits = dma_phys_sg_limits(dev);
-	if (dma_phys_append(segments, &n, max_segments, &limits, sg->addr, size))
-		return n;
-	dma_phys_sg_unmap_nosync(sg);
-	return -ENOSPC;
+	*segments = (struct dma_phys_segment){ sg->addr, size };
+	return 1;
 }
 
 /**

@@ -45,6 +45,8 @@ static int dma_phys_sync(struct dma_phys_map *map, size_t offset, size_t len,
 		return -EINVAL;
 	}
 
+	if (map->flags & DMA_PHYS_COHERENT)
+		return 0;
 	if (for_cpu)
 		dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
 					map->dir);

@@ -22,6 +22,7 @@
  *	typed_map	range by range
  *	typed_virt	the same, and each range is made from a pointer
  *	typed_locked	the same as typed_map, under a lock that all CPUs share
+ *	typed_kept	mapped before the loop, which syncs for the device and the CPU
  *	typed_sg	all ranges together, to an array of segments
  *	typed_sg_iter	all ranges together, with the iterator
  * and keys, any of

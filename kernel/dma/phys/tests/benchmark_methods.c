@@ -358,7 +358,7 @@ static const struct bench_steps map_sg_vecs_steps = {
 
 BENCH_DEFINE_METHOD(map_sg_vecs);
 
-/* ---- typed_map, typed_virt, typed_locked: range by range ---- */
+/* ---- typed_map, typed_virt, typed_locked, typed_kept: range by range ---- */
 
 static __always_inline void typed_unmap(struct bench_worker *w, u32 n)
 {
@@ -463,6 +463,36 @@ static const struct bench_steps typed_locked_steps = {
 
 BENCH_DEFINE_METHOD(typed_locked);
 
+/* Mapped the first time, and synced for the device since. */
+static __always_inline int bench_map_kept(struct bench_worker *w, u32 i)
+{
+	if (unlikely(!w->maps[i].dev))
+		return bench_map_cpu(w, i);
+	return dma_phys_sync_for_device(&w->maps[i], 0, w->params->size);
+}
+
+BENCH_DEFINE_TYPED_MAP(typed_kept, bench_map_kept);
+
+static __always_inline void typed_kept_sync(struct bench_worker *w, u32 n)
+{
+	for (u32 i = 0; i < n; i++)
+		dma_phys_sync_for_cpu(&w->maps[i], 0, w->params->size);
+}
+
+static const struct bench_steps typed_kept_steps = {
+	typed_kept_map, typed_sync, typed_kept_sync
+};
+
+static noinline int bench_typed_kept(struct bench_worker *w)
+{
+	u32 n = w->params->ranges;
+	int err = n == 1 ? bench_measure(w, &typed_kept_steps, 1) :
+			   bench_measure(w, &typed_kept_steps, n);
+
+	typed_unmap(w, n);
+	return err;
+}
+
 /* ---- typed_sg, typed_sg_iter: all ranges together ---- */
 
 static __always_inline void typed_sg_sync(struct bench_worker *w, u32 n)
@@ -537,6 +567,7 @@ const struct bench_method bench_methods[] = {
 		bench_typed_map, bench_typed_map_mmio, bench_typed_map_mmio } },
 	{ "typed_virt", true, { bench_typed_virt } },
 	{ "typed_locked", true, { bench_typed_locked } },
+	{ "typed_kept", true, { bench_typed_kept } },
 	{ "typed_sg", true, {
 		bench_typed_sg, bench_typed_sg_mmio, bench_typed_sg_mmio } },
 	{ "typed_sg_iter", true, {

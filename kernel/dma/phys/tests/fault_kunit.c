@@ -34,11 +34,18 @@ MODULE_PARM_DESC(fail_nth, "Fail allocations as well in the suite dma_phys_fault
 
 #define FAULT_TEST_RANGES	3
 
+/* The core links 32 ranges of memory at once: so many are three links. */
+#define FAULT_TEST_MANY		65
+
+/* How often a later link fails. */
+#define FAULT_TEST_FAILURES	10000
+
 /* What a test maps. */
 static struct {
 	struct dma_phys_map *map;
 	struct dma_phys_test_list *list;
 	struct cpu_phys cpu[FAULT_TEST_RANGES];
+	struct cpu_phys many[FAULT_TEST_MANY];
 	struct mmio_phys mmio[FAULT_TEST_RANGES];
 	u8 *in, *out;
 } fault_test;
@@ -243,6 +250,13 @@ static int fault_test_map_sg_cpu(struct kunit *test)
 	return fault_test_unmap_list(test);
 }
 
+static int fault_test_map_sg_many(struct kunit *test)
+{
+	dma_phys_test_list_map(fault_test.list, fault_test.many,
+			       FAULT_TEST_MANY, DMA_FROM_DEVICE, 0);
+	return fault_test_unmap_list(test);
+}
+
 static int fault_test_do_map_sg_mmio(void)
 {
 	struct dma_phys_test_list *list = fault_test.list;
@@ -327,6 +341,27 @@ static void fault_test_verify_sg_cpu(struct kunit *test)
 	for (int i = 0; i < FAULT_TEST_RANGES; i++)
 		KUNIT_EXPECT_MEMEQ(test, phys_to_virt(fault_test.cpu[i].addr),
 				   fault_test.out, len);
+}
+
+/* The device writes to the last range. */
+static void fault_test_verify_sg_many(struct kunit *test)
+{
+	const struct cpu_phys *last = &fault_test.many[FAULT_TEST_MANY - 1];
+	size_t offset = (FAULT_TEST_MANY - 1) * last->len;
+	dma_addr_t addr;
+	size_t rest;
+
+	edu_load(test, fault_test.out, EDU_BUF);
+	KUNIT_ASSERT_GT(test, dma_phys_test_list_map(fault_test.list,
+						     fault_test.many,
+						     FAULT_TEST_MANY,
+						     DMA_FROM_DEVICE, 0), 0);
+	addr = dma_phys_test_list_addr(fault_test.list, offset, &rest);
+	KUNIT_EXPECT_GE(test, rest, last->len);
+	edu_push(test, addr, last->len);
+	dma_phys_sg_unmap(&fault_test.list->sg);
+	KUNIT_EXPECT_MEMEQ(test, phys_to_virt(last->addr), fault_test.out,
+			   last->len);
 }
 
 static void fault_test_verify_sg_mmio(struct kunit *test)
@@ -442,6 +477,71 @@ static void sg_linked_steps(struct kunit *test)
 	fault_test_all(test, fault_test_map_sg_cpu, fault_test_verify_sg_cpu,
 		       -ENOMEM, 3);
 	fault_test_expect_no_other(test);
+}
+
+/*
+ * The second and the third of three links fail in turn, so often that the IOVAs, if
+ * each failure leaked one, would be a large part of the device's 256 MiB. The last
+ * case of the suite finds a single one.
+ */
+static void fault_test_later_links(struct kunit *test,
+				   int (*map_unmap)(struct kunit *test),
+				   void (*verify)(struct kunit *test))
+{
+	/* The steps: IOVA, three links, sync. */
+	const int steps = 5, second = 3;
+	bool hit;
+	int err;
+
+	for (int nth = steps; nth <= steps + 1; nth++) {
+		fault_test_arm(nth);
+		err = map_unmap(test);
+		hit = fault_test_disarm();
+		KUNIT_ASSERT_EQ(test, hit, nth == steps);
+		KUNIT_ASSERT_EQ(test, err, hit ? -ENOMEM : 0);
+	}
+	for (int i = 0; i < FAULT_TEST_FAILURES; i++) {
+		fault_test_arm(second + i % 2);
+		err = map_unmap(test);
+		hit = fault_test_disarm();
+		KUNIT_ASSERT_TRUE(test, hit);
+		KUNIT_ASSERT_EQ(test, err, -ENOMEM);
+		cond_resched();
+	}
+	verify(test);
+}
+
+static void fault_test_need_later_links(struct kunit *test)
+{
+	edu_need_links(test);
+	if (PAGE_SHIFT > 12)
+		kunit_skip(test, "a page exceeds a transfer of the device");
+	if (fail_nth)
+		kunit_skip(test, "allocations would be counted as links");
+}
+
+static void sg_later_links_fail(struct kunit *test)
+{
+	u8 *buf;
+
+	fault_test_need_later_links(test);
+	/* At every second page. */
+	buf = edu_pages(test, get_order(2 * FAULT_TEST_MANY * PAGE_SIZE));
+	for (int i = 0; i < FAULT_TEST_MANY; i++)
+		fault_test.many[i] = edu_range(test, buf + 2 * i * PAGE_SIZE,
+					       PAGE_SIZE);
+	fault_test_later_links(test, fault_test_map_sg_many,
+			       fault_test_verify_sg_many);
+}
+
+static void sg_mmio_later_links_fail(struct kunit *test)
+{
+	fault_test_need_later_links(test);
+	fault_test_mmio_ranges(test, 0);
+	if (edu_mmio_route(fault_test.mmio[0].addr, EDU_BUF) != DMA_PHYS_IOMMU)
+		kunit_skip(test, "device memory is not linked on this boot");
+	fault_test_later_links(test, fault_test_map_sg_mmio,
+			       fault_test_verify_sg_mmio);
 }
 
 static void sg_mmio_steps(struct kunit *test)
@@ -628,6 +728,8 @@ static struct kunit_case fault_cases[] = {
 	KUNIT_CASE(map_mmio_steps),
 	KUNIT_CASE(sg_cpu_steps),
 	KUNIT_CASE(sg_linked_steps),
+	KUNIT_CASE(sg_later_links_fail),
+	KUNIT_CASE(sg_mmio_later_links_fail),
 	KUNIT_CASE(sg_mmio_steps),
 #ifdef CONFIG_PCI_P2PDMA
 	KUNIT_CASE(peer_steps),
