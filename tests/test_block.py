@@ -699,6 +699,29 @@ def requests_took_the_route_of_the_machine(guest):
                 if not line.endswith(f" err=-{errno.EAGAIN}")] == []
 
 
+def translated(boot, driver):
+    return ours(boot, driver) and not untranslated(boot, driver)
+
+
+def bytes_mapped_by(guest, command):
+    """Bytes that the IOMMU gets to map while a command of the shell runs."""
+    sizes = guest.vm.sh(
+        f"cd $TRACING; echo >trace; echo 1 >events/iommu/map/enable; {command}; "
+        "echo 0 >events/iommu/map/enable; sed -n 's/.* map: .* size=//p' trace")
+    return sum(map(int, sizes.split()))
+
+
+@check(needs=translated)
+def only_data_of_requests_is_mapped(guest):
+    """Queues, descriptor lists and the data of admin commands stay mapped."""
+    for controller in guest.controllers:
+        device, length = controller.device[KNOWN], 16 * 131072
+        read = f"dd if={device} of=/dev/null bs=131072 iflag=direct count=16"
+        assert bytes_mapped_by(guest, f"{read} 2>/dev/null") == length
+        assert bytes_mapped_by(
+            guest, f"for n in 1 2 3; do nvme id-ns {device} >/dev/null; done") == 0
+
+
 @check(needs=ours)
 def descriptors_have_the_right_type(guest):
     """QEMU traces whether it gets SGLs or PRPs."""

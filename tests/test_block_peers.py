@@ -143,7 +143,9 @@ def peers_are_refused(pair):
         for transfer in (controller.peer_read, controller.peer_write):
             _, is_good, error = transfer(peer, 8192)
             assert not is_good
-            assert error.endswith(os.strerror(errno.EREMOTEIO))
+            assert error.endswith(os.strerror(errno.EINVAL))
+    # Once for each controller.
+    assert pair.vm.sh(f"dmesg | grep -c '] {pair.driver} .*: no P2P path'") == "2"
     memory_has_its_own_route(pair)
 
 

@@ -236,7 +236,7 @@ def _examples():
 # The suites of the block layer map nothing: they run on one route only.
 ROUTED, DISKS = "*dma_phys*", "rust_block_mq*"
 # The examples of the kernel's files beside ours run as well.
-EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_[bcdps]*"
+EXAMPLES = "rust_doctests_kernel.rust_doctest_kernel_[bcdips]*"
 # Page tables need no device. Two threads share a table, for a minute in the long test.
 VECS = "*_vecs_test"
 FORMATS = ("amdv1", "vtdss", "x86_64", "riscv_64")

@@ -1,6 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/blk-mq.h>
+#include <linux/device.h>
+#include <linux/percpu-refcount.h>
+
+__rust_helper int rust_helper_dev_to_node(struct device *dev)
+{
+	return dev_to_node(dev);
+}
+
+__rust_helper void rust_helper_percpu_ref_get(struct percpu_ref *ref)
+{
+	percpu_ref_get(ref);
+}
+
+__rust_helper void rust_helper_percpu_ref_put(struct percpu_ref *ref)
+{
+	percpu_ref_put(ref);
+}
 
 __rust_helper bool
 rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *iob,

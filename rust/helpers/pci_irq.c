@@ -1,6 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/pci.h>
+#include <xen/xen.h>
+
+/* Whether drivers/pci/xen-pcifront.c may call the error handlers of a driver. */
+__rust_helper bool rust_helper_xen_pci_frontend(void)
+{
+	return xen_pv_domain() && !xen_initial_domain();
+}
+
+__rust_helper u64 rust_helper_pci_bus_address(struct pci_dev *pdev, int bar)
+{
+	return pci_bus_address(pdev, bar);
+}
 
 #ifndef CONFIG_PCI_MSI
 __rust_helper int

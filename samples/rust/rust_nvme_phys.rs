@@ -11,13 +11,13 @@
 //!   was disabled;
 //! - `data.rs` writes PRP entries or SGL descriptors from the segments, while they are mapped.
 //!
-//! Also of interest are `Namespace::RequestData` in `block.rs`, which has space for the mapping;
-//! `Admin::read()` in `controller.rs`, which maps one range; and `cmb.rs`, which shares a BAR with
+//! Also of interest are `Namespace::RequestData` in `request.rs`, which has space for the mapping;
+//! `AdminData` in `admin.rs`, which keeps one range mapped; and `cmb.rs`, which shares a BAR with
 //! other devices.
 //!
 //! Skip the rest, which is what any NVMe driver does. This file is the PCI driver, which sets a
-//! controller up and removes it. The modules are `recovery`, `cmb`, `block`, `ioctl`, `controller`,
-//! `queue` and `data`; each uses those that follow it in this list.
+//! controller up and removes it. The modules are `power`, `recovery`, `cmb`, `block`, `ioctl`,
+//! `request`, `identify`, `controller`, `admin`, `interrupts`, `queue` and `data`.
 //!
 //! Each namespace of a controller is a disk, `/dev/rnvme<controller>n<namespace>`.
 //! `samples/dma-phys/nvme_phys` is the same driver in C, with the same steps in the same order. It
@@ -38,12 +38,13 @@ use kernel::{
         Device, //
     },
     dma::{
+        phys::Peer,
         Device as _,
         DmaMask, //
     },
     driver,
     io::Io,
-    irq,
+    page::PAGE_SIZE,
     pci,
     prelude::*,
     sync::{
@@ -53,6 +54,8 @@ use kernel::{
     InPlaceModule, //
 };
 
+#[path = "rust_nvme_phys/admin.rs"]
+mod admin;
 #[path = "rust_nvme_phys/block.rs"]
 mod block;
 #[path = "rust_nvme_phys/cmb.rs"]
@@ -63,38 +66,39 @@ mod command;
 mod controller;
 #[path = "rust_nvme_phys/data.rs"]
 mod data;
+#[path = "rust_nvme_phys/identify.rs"]
+mod identify;
+#[path = "rust_nvme_phys/interrupts.rs"]
+mod interrupts;
 #[path = "rust_nvme_phys/ioctl.rs"]
 mod ioctl;
+#[path = "rust_nvme_phys/power.rs"]
+mod power;
 #[path = "rust_nvme_phys/queue.rs"]
 mod queue;
 #[path = "rust_nvme_phys/recovery.rs"]
 mod recovery;
 #[path = "rust_nvme_phys/regs.rs"]
 mod regs;
+#[path = "rust_nvme_phys/request.rs"]
+mod request;
 
-use cmb::{
-    Cmb,
-    SharedCmb, //
-};
+use cmb::Cmb;
 use controller::{
     Admin,
-    AdminHandler,
-    Caps,
-    Event,
-    Info, //
+    Caps, //
 };
+use identify::Info;
+use interrupts::Interrupts;
 use queue::{
-    Handler,
     Queue,
-    QueueConfig, //
+    QueueConfig,
+    MAX_DEPTH, //
 };
 use recovery::Controller;
 use regs::Regs;
 
-const NAME: &CStr = <NvmeModule as kernel::ModuleMetadata>::NAME;
-
-/// Limit of the block layer.
-const MAX_TAGS: u32 = 10240;
+pub(crate) const NAME: &CStr = <NvmeModule as kernel::ModuleMetadata>::NAME;
 
 kernel::sync::global_lock! {
     // SAFETY: Initialised by the module's `init`, before the driver is registered.
@@ -126,62 +130,6 @@ impl Drop for Index {
     }
 }
 
-fn msix() -> pci::IrqTypes {
-    pci::IrqTypes::default().with(pci::IrqType::MsiX)
-}
-
-/// Interrupt handlers and vectors of a controller.
-struct Interrupts<'bound> {
-    _io: KVec<Pin<KBox<irq::Registration<'bound, Handler<'bound>>>>>,
-    _admin: Pin<KBox<irq::Registration<'bound, AdminHandler>>>,
-    // Dropped last: the handlers borrow it.
-    _vectors: Pin<KBox<pci::IrqVectorRegistration<'bound>>>,
-}
-
-impl<'bound> Interrupts<'bound> {
-    fn new(
-        vectors: Pin<KBox<pci::IrqVectorRegistration<'bound>>>,
-        event: Arc<Event>,
-        queues: &[Arc<Queue<'bound>>],
-    ) -> Result<Self> {
-        let last = vectors.len() - 1;
-        let mut io = KVec::with_capacity(queues.len(), GFP_KERNEL)?;
-
-        for queue in queues {
-            let vector = usize::from(queue.id).min(last);
-            io.push(
-                Self::register(&vectors, vector, Handler(queue.clone()))?,
-                GFP_KERNEL,
-            )?;
-        }
-        Ok(Self {
-            _io: io,
-            _admin: Self::register(&vectors, 0, AdminHandler(event))?,
-            _vectors: vectors,
-        })
-    }
-
-    fn register<T: irq::Handler + 'bound>(
-        vectors: &Pin<KBox<pci::IrqVectorRegistration<'bound>>>,
-        index: usize,
-        handler: T,
-    ) -> Result<Pin<KBox<irq::Registration<'bound, T>>>> {
-        let vectors: *const pci::IrqVectorRegistration<'bound> = &**vectors;
-
-        // SAFETY: Registrations are stored next to the vectors, which are boxed, and dropped before
-        // them. Both are part of the driver data, which is dropped when the device is unbound.
-        let registration = unsafe {
-            irq::Registration::new(
-                (*vectors).index(index)?.into(),
-                irq::Flags::SHARED,
-                NAME,
-                Ok(handler),
-            )
-        };
-        KBox::pin_init(registration, GFP_KERNEL)
-    }
-}
-
 /// The disks of a controller. Dropping it removes them.
 struct Disks<'bound>(Arc<Controller<'bound>>);
 
@@ -204,13 +152,17 @@ impl Drop for Running<'_> {
 /// [`bring_down`](Self::bring_down).
 struct Binding<'bound> {
     disks: Disks<'bound>,
-    shared_cmb: AtomicSlot<KBox<SharedCmb<'bound>>>,
+    shared_cmb: AtomicSlot<Peer<'bound>>,
     running: Running<'bound>,
     _interrupts: Interrupts<'bound>,
     _index: Index,
 }
 
-impl Binding<'_> {
+impl<'bound> Binding<'bound> {
+    fn ctrl(&self) -> &Controller<'bound> {
+        &self.disks.0
+    }
+
     /// Removes the disks, which completes all requests, then unregisters the CMB, then disables the
     /// controller. Afterwards nothing is in flight.
     fn bring_down(&self) {
@@ -220,48 +172,43 @@ impl Binding<'_> {
     }
 }
 
+type Queues<'bound> = KVec<Arc<Queue<'bound>>>;
+
 /// A controller with its admin queue only.
 struct Setup<'bound> {
     pdev: &'bound pci::Device<Bound>,
+    // Dropped first, which disables the controller.
     admin: Admin<'bound>,
-    event: Arc<Event>,
     info: Info,
     /// Number of I/O queues that the controller grants.
-    queues: u16,
+    granted: u16,
+    index: Index,
 }
 
 impl<'bound> Setup<'bound> {
     /// Sets up the admin queue.
     fn new(pdev: &'bound pci::Device<Bound>) -> Result<Self> {
+        let index = Index::new()?;
         let bar = Arc::new(pdev.iomap_region_sized(0, NAME)?, GFP_KERNEL)?;
-        let event = Arc::pin_init(Event::new(), GFP_KERNEL)?;
-        let mut admin = Admin::new(pdev, bar.clone(), event.clone())?;
+        let mut admin = Admin::new(pdev, bar.clone())?;
         let want = max_queues(&bar, &admin.caps)?;
 
-        // Only the admin queue: the number of I/O queues is not known yet.
-        let vectors = pdev.alloc_irq_vectors(1, 1, msix())?;
-        // SAFETY: The registration is dropped at the end of this function, before the vectors.
-        let handler = unsafe {
-            irq::Registration::new(
-                vectors.index(0)?.into(),
-                irq::Flags::TRIGGER_NONE,
-                NAME,
-                Ok(AdminHandler(event.clone())),
-            )
-        };
-        let _handler = KBox::pin_init(handler, GFP_KERNEL)?;
-
         admin.disable()?;
+        // Only now: firmware or an old kernel may have left INTx asserted. Only the admin queue:
+        // the number of I/O queues is not known yet.
+        let vectors = interrupts::allocate(pdev, 0)?;
+        let _interrupts = Interrupts::new(vectors, index.0, admin.event.clone(), &[])?;
         admin.enable()?;
-        let info = admin.identify_controller()?;
-        let queues = admin.set_queue_count(want)?;
+        let mut info = admin.identify_controller()?;
+        admin.set_host_behavior(&mut info)?;
+        let granted = admin.set_queue_count(want)?;
 
         Ok(Self {
             pdev,
             admin,
-            event,
             info,
-            queues,
+            granted,
+            index,
         })
     }
 
@@ -270,7 +217,7 @@ impl<'bound> Setup<'bound> {
     }
 
     /// Returns the configuration of the I/O queues, and sets the limits of the device for it.
-    fn queue_config(&self, pdev: &pci::Device<Core<'_>>) -> QueueConfig {
+    fn queue_config(&mut self, pdev: &pci::Device<Core<'_>>) -> Result<QueueConfig> {
         let depth = module_parameters::depth.value();
         let sgl = self.info.sgl && module_parameters::sgl.value();
         // With PRP entries a bounce buffer must keep the offset in the page.
@@ -279,52 +226,109 @@ impl<'bound> Setup<'bound> {
             false => self.admin.caps.page_size() as u32 - 1,
         };
 
-        // SAFETY: The device is being probed, and nothing is mapped or allocated for it
-        // concurrently.
-        unsafe { pdev.dma_set_min_align_mask(mask) };
-        QueueConfig {
-            depth: depth
-                .min(self.admin.caps.max_depth())
-                .clamp(2, MAX_TAGS + 1),
-            max_transfer: self.info.max_transfer.min(pdev.dma_opt_mapping_size()),
-            sgl,
+        self.admin.with_data_unmapped(|| {
+            // SAFETY: The device is being probed, and nothing is mapped or allocated for it
+            // concurrently.
+            unsafe { pdev.dma_set_min_align_mask(mask) }
+        })?;
+        let max_transfer = self.info.max_transfer.min(pdev.dma_opt_mapping_size());
+        // The block layer transfers whole pages of the CPU.
+        if max_transfer < PAGE_SIZE {
+            dev_err!(self.dev(), "commands transfer less than a page\n");
+            return Err(EOPNOTSUPP);
         }
+        Ok(QueueConfig {
+            depth: depth.clamp(2, self.admin.caps.max_depth().min(MAX_DEPTH)),
+            max_transfer,
+            sgl,
+        })
+    }
+
+    /// Allocates up to `count` I/O queues. The first one is necessary.
+    fn allocate_queues(&self, count: usize, config: QueueConfig) -> Result<Queues<'bound>> {
+        let mut queues = KVec::with_capacity(count, GFP_KERNEL)?;
+
+        for id in 1..=u16::try_from(count)? {
+            let bar = self.admin.bar.clone();
+
+            match Queue::new(self.dev(), bar, &self.admin.caps, id, config) {
+                Ok(queue) => queues.push(queue, GFP_KERNEL)?,
+                Err(error) if id == 1 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(queues)
+    }
+
+    /// Allocates vectors for `queues`, so that they are spread over all CPUs, and registers
+    /// handlers.
+    fn register_handlers(&mut self, queues: &Queues<'bound>) -> Result<Interrupts<'bound>> {
+        let vectors = interrupts::allocate(self.pdev, queues.len())?;
+        let event = self.admin.event.clone();
+
+        self.admin.set_queues(queues)?;
+        Interrupts::new(vectors, self.index.0, event, queues)
+    }
+
+    /// Goes on with the first I/O queues only, as there is no memory for the others, or the
+    /// controller refuses them.
+    fn keep_queues(&self, queues: &mut Queues<'bound>, of: usize, count: usize) {
+        dev_warn!(self.dev(), "going on with {count} of {of} I/O queues\n");
+        queues.truncate(count);
+    }
+
+    /// Sets up the I/O queues: as many as the controller grants, if there are vectors for them.
+    fn start_queues(
+        &mut self,
+        config: QueueConfig,
+    ) -> Result<(Queues<'bound>, Interrupts<'bound>)> {
+        let vectors = interrupts::allocate(self.pdev, self.granted.into())?.len();
+        let want = usize::from(self.granted).min(vectors - 1).max(1);
+        let mut queues = self.allocate_queues(want, config)?;
+        let count = queues.len();
+        if count < want {
+            self.keep_queues(&mut queues, want, count);
+        }
+
+        let mut interrupts = self.register_handlers(&queues)?;
+        let created = self.admin.create_queues(interrupts.count())?;
+        if created == 0 {
+            return Err(EIO);
+        }
+        if created < count {
+            // A queue that is refused may exist in part: start again without it.
+            self.admin.disable()?;
+            drop(interrupts);
+            self.keep_queues(&mut queues, count, created);
+            interrupts = self.register_handlers(&queues)?;
+            self.admin.enable()?;
+            self.admin.restart_queues(self.info, interrupts.count())?;
+        }
+        Ok((queues, interrupts))
     }
 
     /// Sets up everything else.
-    fn finish(self, config: QueueConfig) -> Result<Binding<'bound>> {
+    fn finish(mut self, config: QueueConfig) -> Result<Binding<'bound>> {
         let pdev = self.pdev;
+        let (queues, interrupts) = self.start_queues(config)?;
+        let tags = allocate_tags(pdev, interrupts.vectors(), queues.len(), config)?;
+        let vectors = interrupts.count();
+
         let bar = self.admin.bar.clone();
-        let index = Index::new()?;
-
-        // The first one is for the admin queue, the others are spread over the CPUs.
-        let vectors = pdev.alloc_irq_vectors_spread(1, 1 + u32::from(self.queues), msix(), 1)?;
-        let vectors = KBox::pin(vectors, GFP_KERNEL)?;
-        let count = u16::try_from(vectors.len())?;
-        let has_io_vectors = count > 1;
-        let queues = self.queues.min(count - 1).max(1);
-
-        let mut io = KVec::with_capacity(queues.into(), GFP_KERNEL)?;
-        for id in 1..=queues {
-            let queue = Queue::new(self.dev(), bar.clone(), &self.admin.caps, id, config)?;
-            io.push(queue, GFP_KERNEL)?;
-        }
-        let tags = if has_io_vectors {
-            let tags = TagSet::for_vectors(&vectors, 1, queues.into(), config.tags());
-            Arc::pin_init(tags, GFP_KERNEL)?
-        } else {
-            let tags = TagSet::with_timeout(queues.into(), config.tags());
-            Arc::pin_init(tags, GFP_KERNEL)?
-        };
-
         let cmb = Cmb::find(pdev, &bar, &self.admin.caps);
-        let interrupts = Interrupts::new(vectors, self.event, &io)?;
-        let ctrl = Controller::new(self.admin, index.0, self.info, cmb, io, count, tags)?;
+        let ctrl = Controller::new(
+            self.admin,
+            self.index.0,
+            self.info,
+            cmb,
+            queues,
+            vectors,
+            tags,
+        )?;
         let running = Running(ctrl.clone());
 
-        ctrl.with_state(|state| ctrl.create_queues(state))?;
-        let shared_cmb = match cmb.and_then(|cmb| SharedCmb::new(pdev, bar, cmb)) {
-            Some(shared) => AtomicSlot::new(KBox::new(shared, GFP_KERNEL)?),
+        let shared_cmb = match cmb.and_then(|cmb| cmb::share(pdev, &bar, cmb)) {
+            Some(peer) => AtomicSlot::new(peer),
             None => AtomicSlot::empty(),
         };
         let disks = Disks(ctrl.clone());
@@ -335,8 +339,27 @@ impl<'bound> Setup<'bound> {
             shared_cmb,
             running,
             _interrupts: interrupts,
-            _index: index,
+            _index: self.index,
         })
+    }
+}
+
+/// Allocates the tag set that all disks share. A queue serves the CPUs to which its interrupt is
+/// bound, if it has one of its own.
+fn allocate_tags<'bound>(
+    pdev: &pci::Device<Bound>,
+    vectors: &pci::IrqVectorRegistration<'_>,
+    queues: usize,
+    config: QueueConfig,
+) -> Result<Arc<TagSet<block::Namespace<'bound>>>> {
+    let count = u32::try_from(queues)?;
+
+    if vectors.len() > queues {
+        let tags = TagSet::for_vectors(vectors, 1, count, config.tags());
+        Arc::pin_init(tags, GFP_KERNEL)
+    } else {
+        let tags = TagSet::for_device(pdev.as_ref(), count, config.tags());
+        Arc::pin_init(tags, GFP_KERNEL)
     }
 }
 
@@ -373,7 +396,6 @@ impl pci::Driver for NvmeDriver {
     ) -> impl PinInit<Binding<'bound>, Error> + 'bound {
         pin_init::pin_init_scope(move || {
             pdev.enable_device_mem()?;
-            pdev.set_master();
             // SAFETY: The device is being probed, and nothing is mapped or allocated for it.
             unsafe {
                 pdev.dma_set_mask_and_coherent(DmaMask::new::<64>())?;
@@ -381,9 +403,13 @@ impl pci::Driver for NvmeDriver {
                 pdev.dma_set_max_seg_size(u32::MAX);
             }
 
-            let setup = Setup::new(pdev)?;
-            let config = setup.queue_config(pdev);
-            Ok(setup.finish(config))
+            let mut setup = Setup::new(pdev)?;
+            let config = setup.queue_config(pdev)?;
+            let binding = setup.finish(config)?;
+            // For error recovery: now memory decoding and vectors are enabled. Without it only that
+            // fails.
+            let _ = pdev.save_state();
+            Ok(Ok::<_, Error>(binding))
         })
     }
 
@@ -394,28 +420,10 @@ impl pci::Driver for NvmeDriver {
     }
 }
 
-impl pci::PowerDriver for NvmeDriver {
-    fn shutdown<'bound>(_pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Binding<'bound>>) {
-        this.disks.0.shutdown();
-    }
-
-    fn suspend<'bound>(
-        _pdev: &'bound pci::Device<Core<'_>>,
-        this: Pin<&Binding<'bound>>,
-    ) -> Result {
-        this.disks.0.suspend()
-    }
-
-    fn resume<'bound>(_pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Binding<'bound>>) -> Result {
-        this.disks.0.resume();
-        Ok(())
-    }
-}
-
 #[pin_data]
 struct NvmeModule {
     #[pin]
-    _driver: driver::Registration<pci::PowerAdapter<NvmeDriver>>,
+    _driver: driver::Registration<pci::RecoveryAdapter<NvmeDriver>>,
 }
 
 impl InPlaceModule for NvmeModule {
@@ -443,6 +451,10 @@ module! {
         depth: u32 {
             default: 1024,
             description: "entries in each I/O queue, limited by the controller",
+        },
+        admin_timeout: u32 {
+            default: 60,
+            description: "time limit of an admin command in seconds",
         },
     },
 }

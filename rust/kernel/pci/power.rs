@@ -61,7 +61,7 @@ pub trait PowerDriver: Driver {
     fn resume<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) -> Result;
 }
 
-type Callback<T, R> = for<'bound, 'core, 'data> fn(
+pub(super) type Callback<T, R> = for<'bound, 'core, 'data> fn(
     &'bound Device<Core<'core>>,
     Pin<&'data <T as Driver>::Data<'bound>>,
 ) -> R;
@@ -115,7 +115,7 @@ impl<T: PowerDriver> PowerAdapter<T> {
     /// # Safety
     ///
     /// `pdev` must be bound to this driver, and its device lock held during this call.
-    unsafe fn with<R>(pdev: *mut bindings::pci_dev, call: Callback<T, R>) -> R {
+    pub(super) unsafe fn with<R>(pdev: *mut bindings::pci_dev, call: Callback<T, R>) -> R {
         // SAFETY: The device is bound, so it is valid, and its lock is held, as in a bus callback.
         let pdev = unsafe { &*pdev.cast::<Device<CoreInternal<'_>>>() };
 

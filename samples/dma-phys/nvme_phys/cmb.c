@@ -102,7 +102,8 @@ void nvme_phys_share_cmb(struct nvme_phys *ctrl)
 }
 
 /**
- * nvme_phys_suspend_cmb() - revoke the clients of the CMB before a reset
+ * nvme_phys_suspend_cmb() - revoke the clients of the CMB before the controller
+ *	stops
  * @ctrl: the controller
  *
  * New maps fail until nvme_phys_resume_cmb(). Programs keep their pages: those

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Registers and admin commands of a controller.
+ * Registers of a controller, its identification, and its I/O queues.
  *
  * Memory is unmapped or freed only when the controller no longer accesses it:
  * after the command has completed, or after the controller was disabled.
  */
-#include <linux/cleanup.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/iopoll.h>
-#include <linux/jiffies.h>
-#include <linux/slab.h>
 
 #include "nvme_phys.h"
 
@@ -79,6 +76,23 @@ int nvme_phys_disable(struct nvme_phys *ctrl)
 	return err;
 }
 
+/*
+ * Time limit for CSTS.RDY to follow CC.EN, in units of 500 ms. TO may be 0, and
+ * CRTO has more bits.
+ */
+static u32 nvme_phys_ready_ms(struct nvme_phys *ctrl)
+{
+	u64 cap = lo_hi_readq(ctrl->regs + NVME_REG_CAP);
+	u32 units = NVME_CAP_TIMEOUT(cap);
+
+	if (cap == U64_MAX)	/* gone */
+		return ctrl->ready_ms;
+	if (cap & NVME_CAP_CRMS_CRWMS)
+		units = max(units, NVME_CRTO_CRWMT(readl(ctrl->regs +
+							 NVME_REG_CRTO)));
+	return (units + 1) * 500;
+}
+
 /**
  * nvme_phys_read_cap() - read the capabilities of a controller
  * @ctrl: the controller, with its registers mapped
@@ -93,8 +107,8 @@ int nvme_phys_read_cap(struct nvme_phys *ctrl)
 	if (ctrl->cap == U64_MAX)
 		return -ENODEV;
 
-	/* TO is in units of 500 ms, and may be 0. */
-	ctrl->ready_ms = (NVME_CAP_TIMEOUT(ctrl->cap) + 1) * 500;
+	ctrl->version = readl(ctrl->regs + NVME_REG_VS);
+	ctrl->ready_ms = nvme_phys_ready_ms(ctrl);
 	ctrl->shutdown_ms = 5000;	/* until RTD3E is known */
 	ctrl->page_size = SZ_4K << NVME_CAP_MPSMIN(ctrl->cap);
 	if (ctrl->page_size > PAGE_SIZE)
@@ -128,6 +142,8 @@ int nvme_phys_enable(struct nvme_phys *ctrl)
 	lo_hi_writeq(ctrl->admin.sq_dma, ctrl->regs + NVME_REG_ASQ);
 	lo_hi_writeq(ctrl->admin.cq_dma, ctrl->regs + NVME_REG_ACQ);
 	writel(cc, ctrl->regs + NVME_REG_CC);
+	/* It may depend on the command set in CC. */
+	ctrl->ready_ms = nvme_phys_ready_ms(ctrl);
 	writel(cc | NVME_CC_ENABLE, ctrl->regs + NVME_REG_CC);
 	err = nvme_phys_wait_csts(ctrl, NVME_CSTS_RDY, NVME_CSTS_RDY,
 				  ctrl->ready_ms);
@@ -151,115 +167,7 @@ void nvme_phys_notify_shutdown(struct nvme_phys *ctrl)
 		dev_warn(&ctrl->pdev->dev, "shutdown timed out\n");
 }
 
-/* ---- Admin commands ---- */
-
-/* Poll once a second, to detect a removed or failed controller early. */
-static int nvme_phys_wait_admin(struct nvme_phys *ctrl)
-{
-	bool found;
-	u32 csts;
-
-	for (int i = 0; i < NVME_PHYS_ADMIN_SECONDS; i++) {
-		if (wait_for_completion_timeout(&ctrl->admin_done, HZ))
-			return 0;
-		found = nvme_phys_queue_poll(&ctrl->admin);
-		if (try_wait_for_completion(&ctrl->admin_done)) {
-			if (found)
-				dev_warn(&ctrl->pdev->dev,
-					 "admin: completion without interrupt\n");
-			return 0;
-		}
-		csts = readl(ctrl->regs + NVME_REG_CSTS);
-		if (csts == U32_MAX)
-			return -ENODEV;
-		if (csts & NVME_CSTS_CFS || !(csts & NVME_CSTS_RDY))
-			return -EIO;
-	}
-	return -ETIMEDOUT;
-}
-
-/**
- * nvme_phys_admin() - execute an admin command
- * @ctrl: the controller
- * @cmd: the command; its id is assigned here
- * @result: dword 0 of the completion, or NULL
- *
- * After a negative errno the controller may still execute the command: disable
- * or reset it before unmapping memory that the command points to.
- *
- * Context: Process, sleeps. The caller holds the lock of the controller.
- * Return: 0, the status of the command, which is positive, -ENODEV if the
- * controller does not run or is gone, -EIO on a fatal status, -ETIMEDOUT if the
- * command does not complete.
- */
-int nvme_phys_admin(struct nvme_phys *ctrl, struct nvme_command *cmd,
-		    u32 *result)
-{
-	int err;
-
-	lockdep_assert_held(&ctrl->lock);
-	if (!ctrl->running)
-		return -ENODEV;
-
-	reinit_completion(&ctrl->admin_done);
-	cmd->common.command_id = ctrl->admin_id + 1;
-	WRITE_ONCE(ctrl->admin_id, cmd->common.command_id);
-	nvme_phys_queue_submit(&ctrl->admin, cmd, true);
-	err = nvme_phys_wait_admin(ctrl);
-	if (err) {
-		dev_err(&ctrl->pdev->dev, "admin command %#x failed: %d\n",
-			cmd->common.opcode, err);
-		return err;
-	}
-	if (result)
-		*result = ctrl->admin_result;
-	return ctrl->admin_status;
-}
-
-static void nvme_phys_set_admin_prps(const struct nvme_phys *ctrl,
-				     const struct dma_phys_map *map,
-				     union nvme_data_ptr *dptr)
-{
-	u64 next = ALIGN(map->addr + 1, ctrl->page_size);
-
-	dptr->prp1 = cpu_to_le64(map->addr);
-	if (next < map->addr + map->size)
-		dptr->prp2 = cpu_to_le64(next);
-}
-
-/**
- * nvme_phys_admin_read() - execute an admin command that returns data
- * @ctrl: the controller
- * @cmd: the command, without its data pointer
- * @data: NVME_PHYS_ADMIN_BYTES of kmalloc(); the controller may write all of
- *	  them, whatever the command says
- * @result: dword 0 of the completion, or NULL
- *
- * After a failure other than a status the controller is disabled.
- *
- * Return: as nvme_phys_admin(), or an error of dma_phys_map_cpu().
- */
-int nvme_phys_admin_read(struct nvme_phys *ctrl, struct nvme_command *cmd,
-			 void *data, u32 *result)
-{
-	struct dma_phys_map map = {};
-	struct cpu_phys range;
-	int err;
-
-	memset(data, 0, NVME_PHYS_ADMIN_BYTES);
-	err = cpu_phys_from_virt(data, NVME_PHYS_ADMIN_BYTES, &range);
-	err = err ?: dma_phys_map_cpu(&ctrl->pdev->dev, &range, DMA_FROM_DEVICE,
-				      0, &map);
-	if (err)
-		return err;
-
-	nvme_phys_set_admin_prps(ctrl, &map, &cmd->common.dptr);
-	err = nvme_phys_admin(ctrl, cmd, result);
-	if (err < 0 && ctrl->running)
-		nvme_phys_disable(ctrl);
-	dma_phys_unmap(&map);
-	return err;
-}
+/* ---- Identify [5.15] ---- */
 
 /**
  * nvme_phys_identify() - execute an Identify command [5.15]
@@ -278,48 +186,122 @@ int nvme_phys_identify(struct nvme_phys *ctrl, u8 cns, u32 nsid, void *data)
 	cmd.identify.opcode = nvme_admin_identify;
 	cmd.identify.nsid = cpu_to_le32(nsid);
 	cmd.identify.cns = cns;
-	return nvme_phys_admin_read(ctrl, &cmd, data, NULL);
+	return nvme_phys_admin_read(ctrl, &cmd, data);
+}
+
+static void nvme_phys_read_features(struct nvme_phys *ctrl,
+				    const struct nvme_id_ctrl *id)
+{
+	u32 sgls = le32_to_cpu(id->sgls);
+	u32 oncs = le16_to_cpu(id->oncs);
+
+	/* Data is aligned to 4 bytes: either kind of support will do. */
+	ctrl->sgl = nvme_phys_sgl && sgls & (NVME_CTRL_SGLS_BYTE_ALIGNED |
+					     NVME_CTRL_SGLS_DWORD_ALIGNED);
+	ctrl->discard = oncs & NVME_CTRL_ONCS_DSM;
+	ctrl->write_zeroes = oncs & NVME_CTRL_ONCS_WRITE_ZEROES;
+	ctrl->write_cache = id->vwc & NVME_CTRL_VWC_PRESENT;
+	ctrl->max_nsid = le32_to_cpu(id->nn);
+
+	/* In units of 100 ms. CRD is 0 if there is no delay. */
+	ctrl->retry_ms[1] = le16_to_cpu(id->crdt1) * 100;
+	ctrl->retry_ms[2] = le16_to_cpu(id->crdt2) * 100;
+	ctrl->retry_ms[3] = le16_to_cpu(id->crdt3) * 100;
+	/* RTD3E is in microseconds, 0 if not reported. */
+	ctrl->shutdown_ms = clamp(le32_to_cpu(id->rtd3e) / 1000, 5000, 60000);
+}
+
+/* A power of two in units of the minimum page, in bytes. */
+static u32 nvme_phys_page_units(const struct nvme_phys *ctrl, u8 exponent)
+{
+	return 1U << min(12 + NVME_CAP_MPSMIN(ctrl->cap) + exponent, 31);
+}
+
+static int nvme_phys_set_max_transfer(struct nvme_phys *ctrl, u8 mdts)
+{
+	struct device *dev = &ctrl->pdev->dev;
+
+	ctrl->max_transfer = min(NVME_PHYS_MAX_TRANSFER,
+				 dma_opt_mapping_size(dev));
+	if (mdts)	/* 0: no limit */
+		ctrl->max_transfer = min(ctrl->max_transfer,
+					 nvme_phys_page_units(ctrl, mdts));
+	/* The block layer transfers whole pages of the CPU. */
+	if (ctrl->max_transfer < PAGE_SIZE)
+		return dev_err_probe(dev, -EOPNOTSUPP,
+				     "commands transfer less than a page\n");
+	return 0;
+}
+
+/*
+ * Limits of the NVM command set, whose identifier (CSI) is 0. The limit of the
+ * number of ranges (DMRL) does not matter: a command has one range.
+ */
+static int nvme_phys_identify_nvm(struct nvme_phys *ctrl,
+				  struct nvme_id_ctrl_nvm *id)
+{
+	int err;
+
+	/* Until version 1.2 CNS was a smaller field. */
+	if (ctrl->version < NVME_VS(1, 2, 0))
+		return 0;
+	err = nvme_phys_identify(ctrl, NVME_ID_CNS_CS_CTRL, 0, id);
+	if (err > 0)	/* older than this data structure: no limits */
+		return 0;
+	if (err)
+		return err;
+	ctrl->max_discard = le32_to_cpu(id->dmrsl);
+	if (id->wzsl)
+		ctrl->max_zeroes = nvme_phys_page_units(ctrl, id->wzsl);
+	return 0;
 }
 
 /**
  * nvme_phys_identify_ctrl() - identify a controller, and derive its limits
  * @ctrl: the controller
- * @id: see @data of nvme_phys_admin_read()
+ * @data: NVME_PHYS_ADMIN_BYTES of memory
  *
- * Return: as nvme_phys_admin_read().
+ * Return: as nvme_phys_admin_read(), -EOPNOTSUPP if the controller is not
+ * supported, or an error of dma_phys_map_cpu().
  */
-int nvme_phys_identify_ctrl(struct nvme_phys *ctrl, struct nvme_id_ctrl *id)
+int nvme_phys_identify_ctrl(struct nvme_phys *ctrl, void *data)
 {
-	struct device *dev = &ctrl->pdev->dev;
-	u32 sgls, oncs;
-	u32 shift;
+	const struct nvme_id_ctrl *id = data;
 	int err;
 
-	err = nvme_phys_identify(ctrl, NVME_ID_CNS_CTRL, 0, id);
+	err = nvme_phys_identify(ctrl, NVME_ID_CNS_CTRL, 0, data);
 	if (err)
 		return err;
-
-	/* Data is aligned to 4 bytes: either kind of support will do. */
-	sgls = le32_to_cpu(id->sgls) & (NVME_CTRL_SGLS_BYTE_ALIGNED |
-					NVME_CTRL_SGLS_DWORD_ALIGNED);
-	ctrl->sgl = nvme_phys_sgl && sgls;
-	oncs = le16_to_cpu(id->oncs);
-	ctrl->discard = oncs & NVME_CTRL_ONCS_DSM;
-	ctrl->write_zeroes = oncs & NVME_CTRL_ONCS_WRITE_ZEROES;
-	ctrl->write_cache = id->vwc & NVME_CTRL_VWC_PRESENT;
-
-	/* RTD3E is in microseconds, 0 if not reported. */
-	ctrl->shutdown_ms = clamp(le32_to_cpu(id->rtd3e) / 1000, 5000, 60000);
-
+	nvme_phys_read_features(ctrl, id);
 	/* With PRP entries a bounce buffer must keep the offset in the page. */
-	dma_set_min_align_mask(dev, ctrl->sgl ? 0 : ctrl->page_size - 1);
-	ctrl->max_transfer = min(NVME_PHYS_MAX_TRANSFER,
-				 dma_opt_mapping_size(dev));
-	/* MDTS is a power of two in units of the minimum page; 0: no limit. */
-	shift = 12 + NVME_CAP_MPSMIN(ctrl->cap) + id->mdts;
-	if (id->mdts && shift < ilog2(NVME_PHYS_MAX_TRANSFER))
-		ctrl->max_transfer = min(ctrl->max_transfer, 1U << shift);
-	return 0;
+	err = nvme_phys_set_align_mask(ctrl, ctrl->sgl ? 0 :
+					     ctrl->page_size - 1);
+	err = err ?: nvme_phys_set_max_transfer(ctrl, id->mdts);
+	return err ?: nvme_phys_identify_nvm(ctrl, data);
+}
+
+/**
+ * nvme_phys_set_host_behavior() - enable delays of retries [5.21.1.22]
+ * @ctrl: the controller, which does not keep this over a reset
+ *
+ * A controller that reports delays uses them only then.
+ *
+ * Return: 0 or a negative errno of nvme_phys_admin_write().
+ */
+int nvme_phys_set_host_behavior(struct nvme_phys *ctrl)
+{
+	struct nvme_feat_host_behavior host = { .acre = NVME_ENABLE_ACRE };
+	struct nvme_command cmd = {};
+	int err;
+
+	if (!ctrl->retry_ms[1] && !ctrl->retry_ms[2] && !ctrl->retry_ms[3])
+		return 0;
+	cmd.features.opcode = nvme_admin_set_features;
+	cmd.features.fid = cpu_to_le32(NVME_FEAT_HOST_BEHAVIOR);
+	err = nvme_phys_admin_write(ctrl, &cmd, &host, sizeof(host));
+	if (err > 0)	/* refused: CRD is not valid */
+		memset(ctrl->retry_ms, 0, sizeof(ctrl->retry_ms));
+	return min(err, 0);
 }
 
 /* ---- I/O queues [5.3, 5.4, 5.21.1.7] ---- */
@@ -343,7 +325,7 @@ int nvme_phys_set_queue_count(struct nvme_phys *ctrl, unsigned int want,
 	cmd.features.fid = cpu_to_le32(NVME_FEAT_NUM_QUEUES);
 	/* All four numbers are 0's based. */
 	cmd.features.dword11 = cpu_to_le32((want - 1) << 16 | (want - 1));
-	err = nvme_phys_admin(ctrl, &cmd, &result);
+	err = nvme_phys_admin(ctrl, &cmd, 0, &result);
 	*count = min3(result & 0xffff, result >> 16, want - 1) + 1;
 	return err;
 }
@@ -362,7 +344,7 @@ static int nvme_phys_create_queue(struct nvme_phys *ctrl,
 	cq.create_cq.cq_flags = cpu_to_le16(NVME_QUEUE_PHYS_CONTIG |
 					    NVME_CQ_IRQ_ENABLED);
 	cq.create_cq.irq_vector = cpu_to_le16(q->vector);
-	err = nvme_phys_admin(ctrl, &cq, NULL);
+	err = nvme_phys_admin(ctrl, &cq, 0, NULL);
 	if (err)
 		return err;
 
@@ -372,22 +354,26 @@ static int nvme_phys_create_queue(struct nvme_phys *ctrl,
 	sq.create_sq.qsize = cpu_to_le16(q->depth - 1);
 	sq.create_sq.sq_flags = cpu_to_le16(NVME_QUEUE_PHYS_CONTIG);
 	sq.create_sq.cqid = cpu_to_le16(q->id);
-	return nvme_phys_admin(ctrl, &sq, NULL);
+	return nvme_phys_admin(ctrl, &sq, 0, NULL);
 }
 
 /**
  * nvme_phys_create_queues() - create all I/O queues in a controller
  * @ctrl: the controller, with its number of queues set
+ * @count: number of queues that were created
  *
  * Return: as nvme_phys_admin().
  */
-int nvme_phys_create_queues(struct nvme_phys *ctrl)
+int nvme_phys_create_queues(struct nvme_phys *ctrl, unsigned int *count)
 {
-	int err = 0;
+	int err;
 
-	for (unsigned int i = 0; i < ctrl->queues && !err; i++)
-		err = nvme_phys_create_queue(ctrl, &ctrl->io[i]);
-	return err;
+	for (*count = 0; *count < ctrl->queues; ++*count) {
+		err = nvme_phys_create_queue(ctrl, &ctrl->io[*count]);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
 /* ---- Lifetime ---- */
@@ -397,6 +383,7 @@ static void nvme_phys_release(struct kref *ref)
 	struct nvme_phys *ctrl = container_of(ref, struct nvme_phys, ref);
 
 	mutex_destroy(&ctrl->lock);
+	mutex_destroy(&ctrl->admin_lock);
 	kfree(ctrl);
 }
 

@@ -289,7 +289,14 @@ static int nvme_phys_set_prps(struct nvme_phys_queue *q,
 
 /* ---- Requests ---- */
 
-static blk_status_t nvme_phys_map_status(int err)
+static void nvme_phys_warn_no_path(struct nvme_phys *ctrl)
+{
+	if (!atomic_xchg(&ctrl->path_warned, 1))
+		dev_warn(&ctrl->pdev->dev,
+			 "no P2P path to a peer, request refused\n");
+}
+
+static blk_status_t nvme_phys_map_status(struct nvme_phys *ctrl, int err)
 {
 	switch (err) {
 	case 0:
@@ -300,7 +307,11 @@ static blk_status_t nvme_phys_map_status(int err)
 		/* blk-mq runs the queue again, if need be after a delay. */
 		return BLK_STS_RESOURCE;
 	case -EREMOTEIO:
-		return BLK_STS_TARGET;
+		nvme_phys_warn_no_path(ctrl);
+		fallthrough;
+	case -EINVAL:
+		/* The request is at fault, not the disk: md keeps its member. */
+		return BLK_STS_INVAL;
 	default:
 		return BLK_STS_IOERR;
 	}
@@ -344,7 +355,7 @@ static int nvme_phys_first_segments(struct nvme_phys_queue *q,
  *
  * On failure nothing is mapped, and the request has no list.
  *
- * Return: BLK_STS_OK, BLK_STS_RESOURCE if it may work later, BLK_STS_TARGET if
+ * Return: BLK_STS_OK, BLK_STS_RESOURCE if it may work later, BLK_STS_INVAL if
  * there is no P2P path, BLK_STS_IOERR.
  */
 blk_status_t nvme_phys_map_data(struct nvme_phys_queue *q, struct request *rq)
@@ -356,11 +367,16 @@ blk_status_t nvme_phys_map_data(struct nvme_phys_queue *q, struct request *rq)
 
 	more = nvme_phys_first_segments(q, rq, segments, &iter);
 	if (unlikely(more < 0))
-		return nvme_phys_map_status(more);
+		return nvme_phys_map_status(q->ctrl, more);
 	if (likely(nvme_phys_set_two_prps(q->ctrl, segments, nreq->sg.size,
 					  &nreq->cmd.common.dptr)))
 		return BLK_STS_OK;
 
+	/*
+	 * SGL descriptors for everything else. Behind an IOMMU a request is one
+	 * segment, so that its one descriptor is in the command, while a PRP list
+	 * has an entry for each page. PRP lists are for controllers without SGLs.
+	 */
 	if (q->ctrl->sgl)
 		err = nvme_phys_set_sgl(q, rq, segments, &iter, more);
 	else
@@ -371,5 +387,5 @@ blk_status_t nvme_phys_map_data(struct nvme_phys_queue *q, struct request *rq)
 		/* The controller has not got the command. */
 		dma_phys_sg_unmap_nosync(&nreq->sg);
 	}
-	return nvme_phys_map_status(err);
+	return nvme_phys_map_status(q->ctrl, err);
 }

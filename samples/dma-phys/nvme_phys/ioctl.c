@@ -87,24 +87,17 @@ static int nvme_phys_check_passthru(const struct nvme_passthru_cmd64 *user)
 	return 0;
 }
 
-/* If the command does not complete, reset the controller for its requests. */
 static int nvme_phys_run_passthru(struct nvme_phys *ctrl,
-				  struct nvme_command *cmd, void *data,
+				  struct nvme_command *cmd, void *data, u32 ms,
 				  u32 *result)
 {
 	int err;
 
-	err = mutex_lock_interruptible(&ctrl->lock);
+	err = mutex_lock_interruptible(&ctrl->admin_lock);
 	if (err)
 		return err;
-	if (ctrl->running) {
-		err = nvme_phys_admin_read(ctrl, cmd, data, result);
-		if (!ctrl->running)
-			nvme_phys_reset(ctrl);
-	} else {
-		err = -ENODEV;
-	}
-	mutex_unlock(&ctrl->lock);
+	err = nvme_phys_admin_user(ctrl, cmd, data, ms, result);
+	mutex_unlock(&ctrl->admin_lock);
 	return err;
 }
 
@@ -133,7 +126,8 @@ static int nvme_phys_passthru(struct nvme_phys *ctrl,
 	cmd.common.cdw13 = cpu_to_le32(user->cdw13);
 	cmd.common.cdw14 = cpu_to_le32(user->cdw14);
 	cmd.common.cdw15 = cpu_to_le32(user->cdw15);
-	err = nvme_phys_run_passthru(ctrl, &cmd, data, &result);
+	err = nvme_phys_run_passthru(ctrl, &cmd, data, user->timeout_ms,
+				     &result);
 	if (err >= 0)
 		user->result = result;
 	if (!err && copy_to_user(u64_to_user_ptr(user->addr), data,
@@ -190,7 +184,7 @@ static int nvme_phys_admin64_cmd(struct nvme_phys *ctrl,
  * * -ENOMEM - no memory for the data
  * * -EINTR - interrupted while waiting for another command
  * * -ENODEV - the controller is gone, or does not run
- * * -EIO, -ETIMEDOUT - the controller failed and was reset
+ * * -EIO, -ETIMEDOUT - the controller failed and was reset, or it was stopped
  */
 int nvme_phys_ioctl(struct block_device *bdev, blk_mode_t mode,
 		    unsigned int cmd, unsigned long arg)

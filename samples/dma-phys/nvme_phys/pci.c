@@ -23,6 +23,10 @@ unsigned int nvme_phys_depth = 1024;
 module_param_named(depth, nvme_phys_depth, uint, 0444);
 MODULE_PARM_DESC(depth, "entries of each I/O queue, limited by the controller");
 
+unsigned int nvme_phys_admin_timeout = 60;
+module_param_named(admin_timeout, nvme_phys_admin_timeout, uint, 0444);
+MODULE_PARM_DESC(admin_timeout, "time limit of an admin command in seconds");
+
 static DEFINE_IDA(nvme_phys_indices);
 
 static void nvme_phys_failed_work(struct work_struct *work)
@@ -52,9 +56,16 @@ static struct nvme_phys *nvme_phys_alloc_ctrl(struct pci_dev *pdev)
 	ctrl->index = index;
 	INIT_LIST_HEAD(&ctrl->namespaces);
 	INIT_WORK(&ctrl->failed_work, nvme_phys_failed_work);
+	mutex_init(&ctrl->admin_lock);
 	mutex_init(&ctrl->lock);
-	init_completion(&ctrl->admin_done);
+	for (int i = 0; i < NVME_PHYS_SLOTS; i++)
+		init_completion(&ctrl->slots[i].done);
 	return ctrl;
+}
+
+static void nvme_phys_disable_device(void *pdev)
+{
+	pci_disable_device(pdev);
 }
 
 static int nvme_phys_enable_device(struct nvme_phys *ctrl)
@@ -62,10 +73,11 @@ static int nvme_phys_enable_device(struct nvme_phys *ctrl)
 	struct pci_dev *pdev = ctrl->pdev;
 	int err;
 
-	err = pcim_enable_device(pdev);
-	if (err)
-		return err;
-	err = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	/* A controller may have an I/O BAR, which needs no address. */
+	err = pci_enable_device_mem(pdev);
+	err = err ?: devm_add_action_or_reset(&pdev->dev,
+					      nvme_phys_disable_device, pdev);
+	err = err ?: dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
 	if (err)
 		return err;
 	/* PRP lists and SGL descriptors take segments of any length. */
@@ -76,15 +88,18 @@ static int nvme_phys_enable_device(struct nvme_phys *ctrl)
 	return nvme_phys_read_cap(ctrl);
 }
 
-/* The first vector is for the admin queue, the others are spread over CPUs. */
+/*
+ * MSI-X, MSI or INTx. The first vector is for the admin queue, the others are
+ * spread over CPUs. One is enough: then all queues share it.
+ */
 static int nvme_phys_alloc_vectors(struct nvme_phys *ctrl, unsigned int queues)
 {
 	struct irq_affinity affinity = { .pre_vectors = 1 };
 	int count;
 
 	count = pci_alloc_irq_vectors_affinity(ctrl->pdev, 1, 1 + queues,
-					       PCI_IRQ_MSIX | PCI_IRQ_AFFINITY,
-					       &affinity);
+					       PCI_IRQ_ALL_TYPES |
+					       PCI_IRQ_AFFINITY, &affinity);
 	if (count < 0)
 		return count;
 	ctrl->vectors = count;
@@ -101,16 +116,18 @@ static void nvme_phys_free_vectors(struct nvme_phys *ctrl)
 	ctrl->vectors = 0;
 }
 
-static int nvme_phys_start_admin(struct nvme_phys *ctrl,
-				 struct nvme_id_ctrl *id, unsigned int want,
-				 unsigned int *queues)
+static int nvme_phys_start_admin(struct nvme_phys *ctrl, void *data,
+				 unsigned int want, unsigned int *queues)
 {
 	int err;
 
 	guard(mutex)(&ctrl->lock);
 	err = nvme_phys_disable(ctrl);
+	/* Only now: firmware or an old kernel may have left INTx asserted. */
+	err = err ?: nvme_phys_alloc_vectors(ctrl, 0);
 	err = err ?: nvme_phys_enable(ctrl);
-	err = err ?: nvme_phys_identify_ctrl(ctrl, id);
+	err = err ?: nvme_phys_identify_ctrl(ctrl, data);
+	err = err ?: nvme_phys_set_host_behavior(ctrl);
 	return err ?: nvme_phys_set_queue_count(ctrl, want, queues);
 }
 
@@ -130,14 +147,14 @@ static int nvme_phys_setup_admin(struct nvme_phys *ctrl)
 				     "doorbells outside BAR 0\n");
 	queues = min_t(u64, queues, (bytes - NVME_REG_DBS) / pair - 1);
 
-	err = nvme_phys_queue_alloc(ctrl, &ctrl->admin, 0,
-				    NVME_PHYS_ADMIN_DEPTH);
+	err = nvme_phys_alloc_admin_data(ctrl);
+	err = err ?: nvme_phys_queue_alloc(ctrl, &ctrl->admin, 0,
+					   NVME_PHYS_ADMIN_DEPTH);
 	if (err)
 		return err;
 	/* Before the interrupt: with phase 0, zeroes would be completions. */
 	nvme_phys_queue_reset(&ctrl->admin);
-	err = nvme_phys_alloc_vectors(ctrl, 0);
-	err = err ?: nvme_phys_start_admin(ctrl, data, queues, &queues);
+	err = nvme_phys_start_admin(ctrl, data, queues, &queues);
 	if (err)
 		return err;
 
@@ -148,34 +165,75 @@ static int nvme_phys_setup_admin(struct nvme_phys *ctrl)
 	return err;
 }
 
-static int nvme_phys_setup_queues(struct nvme_phys *ctrl)
+static int nvme_phys_setup_queue(struct nvme_phys *ctrl, unsigned int i,
+				 u32 depth)
 {
-	u32 depth = clamp(nvme_phys_depth, 2U,
-			  (u32)NVME_CAP_MQES(ctrl->cap) + 1);
-	int err = 0;
+	struct nvme_phys_queue *q = &ctrl->io[i];
+	int err;
 
-	/* One entry stays empty. */
-	depth = min(depth, BLK_MQ_MAX_DEPTH + 1U);
+	err = nvme_phys_queue_alloc(ctrl, q, i + 1, depth);
+	err = err ?: nvme_phys_alloc_lists(q);
+	if (err)
+		return err;
+	nvme_phys_queue_reset(q);
+	return nvme_phys_queue_request_irq(q);
+}
+
+/*
+ * Go on with the first I/O queues only. Vectors are allocated again, so that
+ * those of these queues are spread over all CPUs.
+ */
+static int nvme_phys_keep_queues(struct nvme_phys *ctrl, unsigned int count)
+{
+	int err;
+
+	dev_warn(&ctrl->pdev->dev, "going on with %u of %u I/O queues\n", count,
+		 ctrl->queues);
+	nvme_phys_free_vectors(ctrl);
+	for (unsigned int i = count; i < ctrl->queues; i++)
+		nvme_phys_queue_free(&ctrl->io[i]);
+	ctrl->queues = count;
+	err = nvme_phys_alloc_vectors(ctrl, count);
+	for (unsigned int i = 0; i < count && !err; i++)
+		err = nvme_phys_queue_request_irq(&ctrl->io[i]);
+	return err;
+}
+
+static int nvme_phys_alloc_queues(struct nvme_phys *ctrl)
+{
+	u32 max = min(NVME_CAP_MQES(ctrl->cap) + 1, NVME_PHYS_MAX_DEPTH);
+	u32 depth = clamp(nvme_phys_depth, 2U, max);
+	int err;
+
 	ctrl->io = kvzalloc_objs(*ctrl->io, ctrl->queues);
 	if (!ctrl->io)
 		return -ENOMEM;
 
-	for (unsigned int i = 0; i < ctrl->queues && !err; i++) {
-		struct nvme_phys_queue *q = &ctrl->io[i];
-
-		err = nvme_phys_queue_alloc(ctrl, q, i + 1, depth);
-		err = err ?: nvme_phys_alloc_lists(q);
-		if (!err) {
-			nvme_phys_queue_reset(q);
-			err = nvme_phys_queue_request_irq(q);
-		}
+	for (unsigned int i = 0; i < ctrl->queues; i++) {
+		err = nvme_phys_setup_queue(ctrl, i, depth);
+		if (err)
+			return i ? nvme_phys_keep_queues(ctrl, i) : err;
 	}
-	err = err ?: nvme_phys_alloc_tags(ctrl);
+	return 0;
+}
+
+/* A queue that is refused may exist in part: start again without it. */
+static int nvme_phys_start_queues(struct nvme_phys *ctrl)
+{
+	unsigned int count;
+	int err;
+
+	scoped_guard(mutex, &ctrl->lock) {
+		err = nvme_phys_create_queues(ctrl, &count);
+		if (err <= 0 || !count)
+			return err;
+		err = nvme_phys_disable(ctrl);
+	}
+	err = err ?: nvme_phys_keep_queues(ctrl, count);
 	if (err)
 		return err;
-
 	guard(mutex)(&ctrl->lock);
-	return nvme_phys_create_queues(ctrl);
+	return nvme_phys_restart(ctrl);
 }
 
 static int nvme_phys_setup(struct nvme_phys *ctrl)
@@ -183,7 +241,9 @@ static int nvme_phys_setup(struct nvme_phys *ctrl)
 	int err;
 
 	err = nvme_phys_setup_admin(ctrl);
-	err = err ?: nvme_phys_setup_queues(ctrl);
+	err = err ?: nvme_phys_alloc_queues(ctrl);
+	err = err ?: nvme_phys_start_queues(ctrl);
+	err = err ?: nvme_phys_alloc_tags(ctrl);
 	if (err)
 		return err;
 
@@ -219,6 +279,7 @@ static void nvme_phys_free_queues(struct nvme_phys *ctrl)
 		nvme_phys_queue_free(&ctrl->io[i]);
 	kvfree(ctrl->io);
 	nvme_phys_queue_free(&ctrl->admin);
+	nvme_phys_free_admin_data(ctrl);
 }
 
 /*
@@ -230,6 +291,8 @@ static void nvme_phys_free_queues(struct nvme_phys *ctrl)
 static void nvme_phys_teardown(struct nvme_phys *ctrl)
 {
 	nvme_phys_fail_if_stopped(ctrl);
+	if (ctrl->frozen)
+		nvme_phys_unfreeze(ctrl);
 	nvme_phys_remove_disks(ctrl);
 	nvme_phys_unshare_cmb(ctrl);
 	scoped_guard(mutex, &ctrl->lock) {
@@ -237,6 +300,9 @@ static void nvme_phys_teardown(struct nvme_phys *ctrl)
 			nvme_phys_stop(ctrl, true);
 		WRITE_ONCE(ctrl->failed, true);
 	}
+	/* Wait for the program whose admin command this has cancelled. */
+	mutex_lock(&ctrl->admin_lock);
+	mutex_unlock(&ctrl->admin_lock);
 	nvme_phys_free_vectors(ctrl);
 	if (ctrl->tags.tags)
 		blk_mq_free_tag_set(&ctrl->tags);
@@ -288,6 +354,8 @@ static int nvme_phys_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	err = nvme_phys_setup(ctrl);
 	if (err)
 		goto err_teardown;
+	/* For error recovery: now memory decoding and vectors are enabled. */
+	pci_save_state(pdev);
 	pci_set_drvdata(pdev, ctrl);
 	return 0;
 
@@ -309,78 +377,6 @@ static void nvme_phys_remove(struct pci_dev *pdev)
 	nvme_phys_teardown(ctrl);
 	nvme_phys_free_ctrl(ctrl);
 }
-
-/* Later requests fail. */
-static void nvme_phys_shutdown(struct pci_dev *pdev)
-{
-	struct nvme_phys *ctrl = pci_get_drvdata(pdev);
-
-	guard(mutex)(&ctrl->lock);
-	if (ctrl->failed)
-		return;
-	nvme_phys_stop(ctrl, true);
-	WRITE_ONCE(ctrl->failed, true);
-	nvme_phys_unquiesce(ctrl);
-}
-
-/* New requests wait until nvme_phys_resume_ctrl(). */
-static void nvme_phys_suspend_ctrl(struct nvme_phys *ctrl, bool shutdown)
-{
-	guard(mutex)(&ctrl->lock);
-	if (ctrl->failed)
-		return;
-	nvme_phys_suspend_cmb(ctrl);
-	nvme_phys_stop(ctrl, shutdown);
-}
-
-static void nvme_phys_resume_ctrl(struct nvme_phys *ctrl)
-{
-	guard(mutex)(&ctrl->lock);
-	if (ctrl->failed)
-		return;
-	if (nvme_phys_restart(ctrl))
-		nvme_phys_fail(ctrl);
-	nvme_phys_unquiesce(ctrl);
-}
-
-static int nvme_phys_pm_suspend(struct device *dev)
-{
-	struct nvme_phys *ctrl = dev_get_drvdata(dev);
-	int err;
-
-	err = nvme_phys_freeze(ctrl);
-	if (!err)
-		nvme_phys_suspend_ctrl(ctrl, true);
-	return err;
-}
-
-static int nvme_phys_pm_resume(struct device *dev)
-{
-	struct nvme_phys *ctrl = dev_get_drvdata(dev);
-
-	nvme_phys_resume_ctrl(ctrl);
-	nvme_phys_unfreeze(ctrl);
-	return 0;
-}
-
-static DEFINE_SIMPLE_DEV_PM_OPS(nvme_phys_pm, nvme_phys_pm_suspend,
-				nvme_phys_pm_resume);
-
-/* A function, slot or bus reset, for example through sysfs. */
-static void nvme_phys_reset_prepare(struct pci_dev *pdev)
-{
-	nvme_phys_suspend_ctrl(pci_get_drvdata(pdev), false);
-}
-
-static void nvme_phys_reset_done(struct pci_dev *pdev)
-{
-	nvme_phys_resume_ctrl(pci_get_drvdata(pdev));
-}
-
-static const struct pci_error_handlers nvme_phys_error_handlers = {
-	.reset_prepare = nvme_phys_reset_prepare,
-	.reset_done = nvme_phys_reset_done,
-};
 
 static const struct pci_device_id nvme_phys_ids[] = {
 	{ PCI_DEVICE(PCI_VENDOR_ID_REDHAT, 0x0010) },	/* QEMU */

@@ -47,15 +47,16 @@ int nvme_phys_queue_alloc(struct nvme_phys *ctrl, struct nvme_phys_queue *q,
 	spin_lock_init(&q->sq_lock);
 	spin_lock_init(&q->cq_lock);
 
+	q->generations = kzalloc(depth, GFP_KERNEL);
 	/* Coherent memory is page aligned, as queues must be. */
 	q->sq = dma_alloc_coherent(dev, depth * sizeof(*q->sq), &q->sq_dma,
 				   GFP_KERNEL);
 	q->cq = dma_alloc_coherent(dev, depth * sizeof(*q->cq), &q->cq_dma,
 				   GFP_KERNEL);
-	if (!q->sq || !q->cq)
+	if (!q->generations || !q->sq || !q->cq)
 		return -ENOMEM;
 	q->bytes = PAGE_ALIGN(depth * sizeof(*q->sq)) +
-		   PAGE_ALIGN(depth * sizeof(*q->cq));
+		   PAGE_ALIGN(depth * sizeof(*q->cq)) + depth;
 	return 0;
 }
 
@@ -78,6 +79,7 @@ void nvme_phys_queue_free(struct nvme_phys_queue *q)
 	if (q->sq)
 		dma_free_coherent(dev, q->depth * sizeof(*q->sq), q->sq,
 				  q->sq_dma);
+	kfree(q->generations);
 }
 
 /**
@@ -96,6 +98,20 @@ void nvme_phys_queue_reset(struct nvme_phys_queue *q)
 }
 
 /* ---- Submission ---- */
+
+/**
+ * nvme_phys_queue_next_id() - choose the id of a new command
+ * @q: the queue
+ * @tag: tag of the command, which no other command of the queue has
+ *
+ * Return: the id, see NVME_PHYS_TAG_BITS.
+ */
+u16 nvme_phys_queue_next_id(struct nvme_phys_queue *q, u32 tag)
+{
+	u16 generation = ++q->generations[tag] % NVME_PHYS_GENERATIONS;
+
+	return tag | generation << NVME_PHYS_TAG_BITS;
+}
 
 /* The queue is never full: there are fewer tags than entries. */
 static void nvme_phys_queue_push(struct nvme_phys_queue *q,
@@ -160,21 +176,48 @@ void nvme_phys_queue_ring(struct nvme_phys_queue *q)
 
 /* ---- Completion ---- */
 
-/* A completion of a command that the controller does not have is ignored. */
+/* The controller does not have the command: an old one, or none of this id. */
+static void nvme_phys_queue_ignore_cqe(struct nvme_phys_queue *q,
+				       const struct nvme_completion *cqe)
+{
+	q->ignored++;
+	dev_warn_ratelimited(&q->ctrl->pdev->dev,
+			     "queue %u: completion of unknown command %#x ignored (%u so far)\n",
+			     q->id, cqe->command_id, q->ignored);
+}
+
+static u32 nvme_phys_queue_cqe_tag(const struct nvme_completion *cqe)
+{
+	return cqe->command_id % NVME_PHYS_MAX_DEPTH;
+}
+
+/* The request of a completion, or NULL if it is not in flight. */
+static struct request *nvme_phys_queue_find_rq(struct nvme_phys_queue *q,
+					       const struct nvme_completion *cqe)
+{
+	struct blk_mq_tags **tags = q->ctrl->tags.tags;
+	struct nvme_phys_request *nreq;
+	struct request *rq;
+
+	/* No tags yet, or a queue to which no CPU is mapped. */
+	if (!tags || !tags[q->id - 1])
+		return NULL;
+	rq = blk_mq_tag_to_rq(tags[q->id - 1], nvme_phys_queue_cqe_tag(cqe));
+	if (!rq || blk_mq_rq_state(rq) != MQ_RQ_IN_FLIGHT)
+		return NULL;
+	nreq = blk_mq_rq_to_pdu(rq);
+	return nreq->cmd.common.command_id == cqe->command_id ? rq : NULL;
+}
+
 static void nvme_phys_queue_handle_cqe(struct nvme_phys_queue *q,
 				       const struct nvme_completion *cqe,
 				       struct nvme_phys_done *done)
 {
-	struct blk_mq_tags *tags = q->ctrl->tags.tags[q->id - 1];
-	struct request *rq;
+	struct request *rq = nvme_phys_queue_find_rq(q, cqe);
 	struct nvme_phys_request *nreq;
 
-	/* A queue to which no CPU is mapped has no tags. */
-	rq = tags ? blk_mq_tag_to_rq(tags, cqe->command_id) : NULL;
-	if (!rq || blk_mq_rq_state(rq) != MQ_RQ_IN_FLIGHT) {
-		dev_warn_ratelimited(&q->ctrl->pdev->dev,
-				     "queue %u: completion of unknown command %#x\n",
-				     q->id, cqe->command_id);
+	if (unlikely(!rq)) {
+		nvme_phys_queue_ignore_cqe(q, cqe);
 		return;
 	}
 
@@ -187,18 +230,22 @@ static void nvme_phys_queue_handle_cqe(struct nvme_phys_queue *q,
 		rq_list_add_tail(&done->others, rq);
 }
 
-static void nvme_phys_queue_handle_admin_cqe(struct nvme_phys *ctrl,
+static void nvme_phys_queue_handle_admin_cqe(struct nvme_phys_queue *q,
 					     const struct nvme_completion *cqe)
 {
-	if (cqe->command_id != READ_ONCE(ctrl->admin_id)) {
-		dev_warn_ratelimited(&ctrl->pdev->dev,
-				     "admin queue: completion of unknown command %#x\n",
-				     cqe->command_id);
+	u32 tag = nvme_phys_queue_cqe_tag(cqe);
+	struct nvme_phys_slot *slot = NULL;
+
+	if (tag < NVME_PHYS_SLOTS)
+		slot = &q->ctrl->slots[tag];
+	if (!slot || !slot->pending || slot->id != cqe->command_id) {
+		nvme_phys_queue_ignore_cqe(q, cqe);
 		return;
 	}
-	ctrl->admin_status = le16_to_cpu(cqe->status) >> 1;
-	ctrl->admin_result = le32_to_cpu(cqe->result.u32);
-	complete(&ctrl->admin_done);
+	slot->pending = false;
+	slot->status = le16_to_cpu(cqe->status) >> 1;
+	slot->result = le32_to_cpu(cqe->result.u32);
+	complete(&slot->done);
 }
 
 static bool nvme_phys_queue_cqe_pending(const struct nvme_phys_queue *q)
@@ -219,8 +266,7 @@ static bool nvme_phys_queue_poll_cq(struct nvme_phys_queue *q,
 		if (q->id)
 			nvme_phys_queue_handle_cqe(q, &q->cq[q->cq_head], done);
 		else
-			nvme_phys_queue_handle_admin_cqe(q->ctrl,
-							 &q->cq[q->cq_head]);
+			nvme_phys_queue_handle_admin_cqe(q, &q->cq[q->cq_head]);
 		if (++q->cq_head == q->depth) {
 			q->cq_head = 0;
 			q->phase ^= 1;

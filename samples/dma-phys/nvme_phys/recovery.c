@@ -94,17 +94,18 @@ void nvme_phys_unfreeze(struct nvme_phys *ctrl)
 /**
  * nvme_phys_freeze() - freeze the queues of all disks
  * @ctrl: the controller, with its disks
+ * @ms: how long to wait for their requests, in milliseconds
  *
- * Before suspend: a quiesced queue may still hold requests, and CPU hotplug
- * waits for those. The caller does not hold the lock of the controller, which
- * the timeout of a request takes.
+ * New requests wait until nvme_phys_unfreeze(), also if this fails. Before
+ * suspend: a quiesced queue may still hold requests, and CPU hotplug waits for
+ * those. Before a shutdown: no request gets an error. The caller does not hold
+ * the lock of the controller, which the timeout of a request takes.
  *
- * Return: 0, or -EBUSY if requests do not complete in time; then nothing is
- * frozen.
+ * Return: 0, or -EBUSY if requests do not complete in time.
  */
-int nvme_phys_freeze(struct nvme_phys *ctrl)
+int nvme_phys_freeze(struct nvme_phys *ctrl, unsigned int ms)
 {
-	unsigned long timeout = msecs_to_jiffies(NVME_PHYS_DRAIN_MS);
+	unsigned long timeout = msecs_to_jiffies(ms);
 	struct nvme_phys_ns *ns;
 
 	list_for_each_entry(ns, &ctrl->namespaces, node)
@@ -112,10 +113,8 @@ int nvme_phys_freeze(struct nvme_phys *ctrl)
 	list_for_each_entry(ns, &ctrl->namespaces, node) {
 		timeout = blk_mq_freeze_queue_wait_timeout(ns->disk->queue,
 							   timeout);
-		if (!timeout) {
-			nvme_phys_unfreeze(ctrl);
+		if (!timeout)
 			return -EBUSY;
-		}
 	}
 	return 0;
 }
@@ -125,7 +124,8 @@ int nvme_phys_freeze(struct nvme_phys *ctrl)
  * @ctrl: the controller
  * @shutdown: let it complete its requests and shut down first
  *
- * Its requests are completed or requeued. The queues stay quiesced.
+ * Its requests are completed or requeued, and the admin command of a program
+ * ends. The queues stay quiesced.
  */
 void nvme_phys_stop(struct nvme_phys *ctrl, bool shutdown)
 {
@@ -143,6 +143,7 @@ void nvme_phys_stop(struct nvme_phys *ctrl, bool shutdown)
 	for (unsigned int i = 0; i < ctrl->queues; i++)
 		nvme_phys_queue_poll(&ctrl->io[i]);
 	blk_mq_tagset_busy_iter(&ctrl->tags, nvme_phys_cancel_rq, NULL);
+	nvme_phys_cancel_admin_user(ctrl);
 }
 
 /**
@@ -164,10 +165,11 @@ int nvme_phys_restart(struct nvme_phys *ctrl)
 	err = err ?: nvme_phys_enable(ctrl);
 	if (!err)
 		nvme_phys_enable_cmb(ctrl);
+	err = err ?: nvme_phys_set_host_behavior(ctrl);
 	err = err ?: nvme_phys_set_queue_count(ctrl, ctrl->queues, &count);
 	if (!err && count < ctrl->queues)
 		err = -ENOSPC;
-	err = err ?: nvme_phys_create_queues(ctrl);
+	err = err ?: nvme_phys_create_queues(ctrl, &count);
 	if (err) {
 		dev_err(&ctrl->pdev->dev, "restart failed: %d\n", err);
 		nvme_phys_disable(ctrl);
@@ -181,7 +183,8 @@ int nvme_phys_restart(struct nvme_phys *ctrl)
  * nvme_phys_reset() - stop and restart a controller
  * @ctrl: the controller
  *
- * Its requests are retried. If it cannot be restarted it has failed.
+ * Its requests are retried. If it cannot be restarted it has failed. If that is
+ * due to a PCI error, requests wait: error recovery restarts it or fails it.
  */
 void nvme_phys_reset(struct nvme_phys *ctrl)
 {
@@ -189,7 +192,8 @@ void nvme_phys_reset(struct nvme_phys *ctrl)
 	nvme_phys_suspend_cmb(ctrl);
 	nvme_phys_stop(ctrl, false);
 	if (nvme_phys_restart(ctrl)) {
-		nvme_phys_fail(ctrl);
+		if (!nvme_phys_in_recovery(ctrl))
+			nvme_phys_fail(ctrl);
 		return;
 	}
 	nvme_phys_unquiesce(ctrl);
@@ -200,7 +204,7 @@ void nvme_phys_reset(struct nvme_phys *ctrl)
  * nvme_phys_fail() - give up a controller
  * @ctrl: the controller
  *
- * From now on all requests fail.
+ * From now on all requests fail, and the CMB cannot be mapped.
  */
 void nvme_phys_fail(struct nvme_phys *ctrl)
 {
@@ -208,6 +212,7 @@ void nvme_phys_fail(struct nvme_phys *ctrl)
 		return;
 	dev_err(&ctrl->pdev->dev, "controller failed\n");
 	WRITE_ONCE(ctrl->failed, true);
+	nvme_phys_suspend_cmb(ctrl);
 	nvme_phys_stop(ctrl, false);
 	nvme_phys_unquiesce(ctrl);
 	/* In a work item: it calls into file systems, which may do I/O. */
@@ -223,21 +228,31 @@ void nvme_phys_mark_disks_dead(struct nvme_phys *ctrl)
 {
 	struct nvme_phys_ns *ns;
 
-	list_for_each_entry(ns, &ctrl->namespaces, node)
+	list_for_each_entry(ns, &ctrl->namespaces, node) {
 		blk_mark_disk_dead(ns->disk);
+		/* Do not wait for the delay of a retry. */
+		blk_mq_kick_requeue_list(ns->disk->queue);
+	}
 }
 
 /* ---- Timeout [5.1] ---- */
 
+/*
+ * Not the time limit of other admin commands: timeouts and resets wait for the
+ * lock meanwhile, and a controller that executes no Abort is reset anyway.
+ */
+#define NVME_PHYS_ABORT_MS	5000
+
 /* An Abort that completes is a success, even if it has aborted nothing. */
 static int nvme_phys_abort(struct nvme_phys_queue *q, struct request *rq)
 {
+	struct nvme_phys_request *nreq = blk_mq_rq_to_pdu(rq);
 	struct nvme_command cmd = {};
 
 	cmd.abort.opcode = nvme_admin_abort_cmd;
 	cmd.abort.sqid = cpu_to_le16(q->id);
-	cmd.abort.cid = rq->tag;
-	return nvme_phys_admin(q->ctrl, &cmd, NULL);
+	cmd.abort.cid = nreq->cmd.common.command_id;
+	return nvme_phys_admin(q->ctrl, &cmd, NVME_PHYS_ABORT_MS, NULL);
 }
 
 static enum blk_eh_timer_return
@@ -282,6 +297,9 @@ enum blk_eh_timer_return nvme_phys_timeout(struct request *rq)
 	if (blk_mq_rq_state(rq) != MQ_RQ_IN_FLIGHT)
 		return BLK_EH_DONE;
 	if (time_before(jiffies, READ_ONCE(rq->deadline)))
+		return BLK_EH_RESET_TIMER;
+	/* PCI error recovery stops the controller, and that completes it. */
+	if (nvme_phys_in_recovery(ctrl))
 		return BLK_EH_RESET_TIMER;
 
 	found = nvme_phys_queue_poll(q);

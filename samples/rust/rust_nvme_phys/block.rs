@@ -1,67 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Disks and their requests.
-//!
-//! `queue_rq()` maps a request, writes its command and submits it. The request is unmapped and
-//! completed when the controller has completed it, or after the controller was disabled.
+//! Namespaces, and their disks.
 
 use kernel::{
     block::{
         mq::{
-            self,
             Disk,
             DiskOperations,
-            Limits,
-            Operations,
-            Request,
-            RequestList,
-            Timeout,
-            TimeoutOperations, //
+            Limits, //
         },
         SECTOR_SHIFT, //
     },
-    dma::phys::MappableData,
-    page::PAGE_SIZE,
     prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        Arc, //
-    }, //
+    sync::Arc, //
 };
 
 use crate::{
-    command::{
-        nvm,
-        Command,
-        Data,
-        Status, //
-    },
+    admin::data_memory,
     controller::{
-        bytes,
         Admin,
-        CNS_ACTIVE,
-        CNS_NAMESPACE,
         MAX_SEGMENTS, //
     },
-    ioctl,
-    queue::{
-        List,
-        Queue,
-        QueueConfig, //
+    identify::{
+        bytes,
+        CNS_ACTIVE,
+        CNS_NAMESPACE, //
     },
+    ioctl,
+    queue::QueueConfig,
     recovery::Controller,
-    regs::{
-        high,
-        low, //
-    }, //
+    regs, //
 };
-
-/// Maximum number of retries of a request.
-const MAX_RETRIES: u32 = 3;
 
 /// The last namespace id for which Identify returns the following ones.
 const NSID_LAST: u32 = u32::MAX - 2;
@@ -71,147 +40,9 @@ pub(crate) struct Namespace<'bound> {
     pub(crate) ctrl: Arc<Controller<'bound>>,
     pub(crate) id: u32,
     /// Binary logarithm of the block size in bytes.
-    shift: u32,
+    pub(crate) shift: u32,
     /// Write Zeroes may deallocate blocks.
-    deallocate: bool,
-}
-
-type Rq<'bound> = ARef<Request<Namespace<'bound>>>;
-
-impl<'bound> Namespace<'bound> {
-    /// Returns the first block of a request, and the number of blocks.
-    fn blocks(&self, rq: &Request<Self>) -> (u64, u32) {
-        (
-            rq.sector() >> (self.shift - SECTOR_SHIFT),
-            rq.bytes() >> self.shift,
-        )
-    }
-
-    /// Writes a command for the blocks of a request.
-    #[inline]
-    fn block_command(&self, rq: &Request<Self>, opcode: u8, command: &mut Command) {
-        let (first, count) = self.blocks(rq);
-        let fua = if rq.fua() { nvm::FUA } else { 0 };
-
-        command.opcode = opcode;
-        command.dwords[0] = low(first);
-        command.dwords[1] = high(first);
-        // The count is 0's based. It has 16 bits, which limit the transfer.
-        command.dwords[2] = count.wrapping_sub(1) & 0xffff | fua;
-    }
-
-    fn write_zeroes(&self, rq: &Request<Self>, command: &mut Command) {
-        self.block_command(rq, nvm::WRITE_ZEROES, command);
-        if self.deallocate && !rq.no_unmap() {
-            command.dwords[2] |= nvm::DEALLOCATE;
-        }
-    }
-
-    fn discard(&self, rq: &Request<Self>, list: List<'_>, command: &mut Command) -> Result {
-        let (first, count) = self.blocks(rq);
-
-        // One range: attributes, length, start.
-        list.set(0, u64::from(count) << 32)?;
-        list.set(1, first)?;
-        command.opcode = nvm::DATASET_MANAGEMENT;
-        command.data = Data::prps(list.address(), 0);
-        // The number of ranges, in dword 10, is 0's based.
-        command.dwords[1] = nvm::ATTRIBUTE_DEALLOCATE;
-        Ok(())
-    }
-
-    /// Writes the command for `rq`, which is zeroed. Returns whether it transfers data.
-    #[inline]
-    pub(crate) fn command(
-        &self,
-        queue: &Queue<'bound>,
-        rq: &Request<Self>,
-        command: &mut Command,
-    ) -> Result<bool> {
-        command.nsid = self.id;
-        match rq.op() {
-            mq::Op::Read => {
-                self.block_command(rq, nvm::READ, command);
-                return Ok(true);
-            }
-            mq::Op::Write => {
-                self.block_command(rq, nvm::WRITE, command);
-                return Ok(true);
-            }
-            mq::Op::Flush => command.opcode = nvm::FLUSH,
-            mq::Op::Discard => self.discard(rq, queue.list(rq.tag())?, command)?,
-            mq::Op::WriteZeroes => self.write_zeroes(rq, command),
-            mq::Op::Other => return Err(EOPNOTSUPP),
-        }
-        Ok(false)
-    }
-}
-
-#[vtable]
-impl<'bound> Operations for Namespace<'bound> {
-    type QueueData = KBox<Self>;
-    /// The status that the controller has reported.
-    type RequestData = MappableData<Atomic<u32>>;
-
-    fn new_request_data() -> impl PinInit<Self::RequestData, Error> {
-        Ok(MappableData::new(Atomic::new(0)))
-    }
-
-    // An error gives the request back, so no reference is kept then.
-    #[inline]
-    fn queue_rq(ns: &Self, rq: Rq<'bound>, is_last: bool) -> Result {
-        if ns.ctrl.has_failed() {
-            return Err(EIO);
-        }
-        let queue = ns.ctrl.queue(rq.queue_index()).ok_or(EIO)?;
-
-        queue.submit(ns, rq, is_last)
-    }
-
-    // What remains in the list is passed to `queue_rq()`, which returns an error.
-    fn queue_rqs(ns: &Self, requests: &mut RequestList<Self>) {
-        if ns.ctrl.has_failed() {
-            return;
-        }
-        while let Some(index) = requests.front_queue_index() {
-            let Some(queue) = ns.ctrl.queue(index) else {
-                return;
-            };
-            queue.submit_list(ns, requests);
-        }
-    }
-
-    fn commit_rqs(ns: &Self) {
-        // The queue is not passed. This is called rarely, and ringing without new commands is
-        // cheap.
-        for queue in ns.ctrl.queues() {
-            queue.ring();
-        }
-    }
-
-    fn complete(rq: Rq<'bound>) {
-        complete_rq(rq);
-    }
-}
-
-/// Ends a request, or retries it. The controller no longer has it, and its data is unmapped.
-pub(crate) fn complete_rq(rq: Rq<'_>) {
-    let ns = rq.queue_data();
-    let status = Status::from_raw(rq.data().load(Relaxed));
-
-    // There is no other reference to the request, so these do not fail.
-    let _ = match status.to_result() {
-        Ok(()) => Request::end(rq, Ok(())),
-        Err(_) if ns.ctrl.has_failed() => Request::end(rq, Err(EIO)),
-        Err(_) if status.is_retryable() && rq.tries() < MAX_RETRIES => Request::requeue(rq),
-        error => Request::end(rq, error),
-    };
-}
-
-impl TimeoutOperations for Namespace<'_> {
-    fn timeout(ns: &Self, queue: u32, tag: u32) -> Timeout {
-        ns.ctrl.timeout(queue, tag)
-    }
+    pub(crate) deallocate: bool,
 }
 
 impl DiskOperations for Namespace<'_> {
@@ -226,36 +57,64 @@ struct Identity {
     shift: u32,
     metadata: u16,
     deallocate: bool,
+    read_only: bool,
 }
 
 impl Identity {
-    fn read(admin: &mut Admin<'_>, nsid: u32) -> Result<Self> {
-        let data = admin.identify(CNS_NAMESPACE, nsid)?;
-        let [flbas] = bytes(&data, 26)?;
-        let [dlfeat] = bytes(&data, 33)?;
-        let [low, high, shift, _] = bytes(&data, 128 + 4 * usize::from(flbas & 0xf))?;
+    fn read(data: &[u8]) -> Result<Self> {
+        let [flbas] = bytes(data, 26)?;
+        let [dlfeat] = bytes(data, 33)?;
+        let [nsattr] = bytes(data, 99)?;
+        // Bits 6 and 5 are the upper ones of the index.
+        let format = usize::from(flbas & 0xf | flbas >> 1 & 0x30);
+        let [low, high, shift, _] = bytes(data, 128 + 4 * format)?;
 
         Ok(Self {
-            blocks: u64::from_le_bytes(bytes(&data, 0)?),
+            blocks: u64::from_le_bytes(bytes(data, 0)?),
             shift: shift.into(),
             metadata: u16::from_le_bytes([low, high]),
             // DLFEAT: deallocated blocks read as zeroes, and Write Zeroes may deallocate.
             deallocate: dlfeat & 0x7 == 1 && dlfeat & 1 << 3 != 0,
+            read_only: nsattr & 1 << 0 != 0,
         })
     }
 
-    /// Returns whether the namespace can be a disk. The block layer needs blocks of at most a page,
-    /// and transfers of at least a page.
+    /// Returns whether the namespace can be a disk.
     fn is_supported(&self, max_transfer: usize) -> bool {
         self.shift >= SECTOR_SHIFT
             && 1usize
                 .checked_shl(self.shift)
-                .is_some_and(|block| block <= PAGE_SIZE)
-            && max_transfer >= PAGE_SIZE
+                .is_some_and(|block| block <= max_transfer.min(Limits::MAX_BLOCK_SIZE as usize))
             && self.metadata == 0
-            && self.blocks != 0
             && self.blocks <= (i64::MAX as u64) >> self.shift
     }
+}
+
+/// Returns the maximum number of sectors in one discard. One of the block layer has less than 4
+/// GiB.
+fn discard_sectors(max_blocks: u32, shift: u32) -> u32 {
+    let max = u32::MAX >> shift;
+    let blocks = if max_blocks == 0 {
+        max
+    } else {
+        max.min(max_blocks)
+    };
+
+    blocks << (shift - SECTOR_SHIFT)
+}
+
+/// Returns the maximum number of sectors in one Write Zeroes. It has its own limit (WZSL), and 16
+/// bits for the number of blocks. Without that limit MDTS does not apply, but a command should not
+/// take long.
+fn zeroes_sectors(max_bytes: u32, max_transfer: u32, shift: u32) -> u32 {
+    let bytes = if max_bytes == 0 {
+        max_transfer
+    } else {
+        max_bytes
+    };
+    let blocks = (bytes >> shift).min(1 << 16);
+
+    blocks << (shift - SECTOR_SHIFT)
 }
 
 fn limits(
@@ -264,10 +123,9 @@ fn limits(
     page_size: usize,
     shift: u32,
 ) -> Result<Limits> {
+    let info = &ctrl.info;
     let block = 1 << shift;
     let max_hw_bytes = u32::try_from(config.max_transfer)?;
-    // The length of a request in bytes has 32 bits.
-    let max_discard_sectors = (u32::MAX >> shift) << (shift - SECTOR_SHIFT);
 
     Ok(Limits {
         logical_block_size: block,
@@ -280,36 +138,45 @@ fn limits(
             Some(u32::try_from(page_size)?)
         },
         dma_alignment: 3,
-        max_discard_sectors: if ctrl.info.discard {
-            max_discard_sectors
+        max_discard_sectors: if info.discard {
+            discard_sectors(info.max_discard, shift)
         } else {
             0
         },
-        discard_granularity: if ctrl.info.discard { block } else { 0 },
-        // Not a limit of the controller, but a command should not take long.
-        max_write_zeroes_sectors: if ctrl.info.write_zeroes {
-            max_hw_bytes >> SECTOR_SHIFT
+        discard_granularity: if info.discard { block } else { 0 },
+        max_write_zeroes_sectors: if info.write_zeroes {
+            zeroes_sectors(info.max_zeroes, max_hw_bytes, shift)
         } else {
             0
         },
-        write_cache: ctrl.info.write_cache,
-        fua: ctrl.info.write_cache,
-        p2p: true,
+        write_cache: info.write_cache,
+        fua: info.write_cache,
+        p2p: ctrl.pdev.supports_p2p(),
     })
 }
 
-/// Creates the disk of namespace `nsid`. Returns [`None`] if the namespace is not supported.
+/// Creates the disk of namespace `nsid`. Returns [`None`] if the namespace is not supported, or not
+/// attached to this controller.
 fn new_disk<'bound>(
     ctrl: &Arc<Controller<'bound>>,
     admin: &mut Admin<'bound>,
     config: &QueueConfig,
     nsid: u32,
 ) -> Result<Option<Disk<'bound, Namespace<'bound>>>> {
-    let identity = match Identity::read(admin, nsid) {
-        // The controller runs, and reports an error for this namespace.
-        Err(error) if error == EIO && admin.is_running() => return Ok(None),
-        identity => identity?,
-    };
+    let (status, data) = admin.identify(CNS_NAMESPACE, nsid)?;
+    if !status.is_success() {
+        dev_warn!(
+            ctrl.dev(),
+            "namespace {}: status {:#x}\n",
+            nsid,
+            status.raw()
+        );
+        return Ok(None);
+    }
+    let identity = Identity::read(data)?;
+    if identity.blocks == 0 {
+        return Ok(None);
+    }
     if !identity.is_supported(config.max_transfer) {
         dev_warn!(
             ctrl.dev(),
@@ -345,27 +212,43 @@ fn new_disk<'bound>(
             ns,
         )
     };
-    match disk {
+    let disk = match disk {
         // The block layer may refuse other limits.
         Err(error) if error == EINVAL => {
             dev_warn!(ctrl.dev(), "namespace {} not supported\n", nsid);
-            Ok(None)
+            return Ok(None);
         }
-        disk => disk.map(Some),
-    }
+        disk => disk?,
+    };
+
+    disk.set_read_only(identity.read_only);
+    Ok(Some(disk))
 }
 
 /// Calls `f` with the id of each namespace.
 ///
-/// Identify returns the ids above the given one in ascending order, and 0 at the end.
+/// Identify returns the ids above the given one in ascending order, and 0 at the end. Version 1.0
+/// and some controllers since have no list: then ids that are not in use have no blocks.
 fn for_each_namespace<'bound>(
     admin: &mut Admin<'bound>,
+    max_nsid: u32,
     mut f: impl FnMut(&mut Admin<'bound>, u32) -> Result,
 ) -> Result {
+    let mut list = data_memory()?;
     let mut nsid = 0;
 
+    if admin.caps.version < regs::VERSION_1_1 {
+        return (1..=max_nsid.min(NSID_LAST + 1)).try_for_each(|nsid| f(admin, nsid));
+    }
     loop {
-        let list = admin.identify(CNS_ACTIVE, nsid)?;
+        let (status, data) = admin.identify(CNS_ACTIVE, nsid)?;
+        if !status.is_success() && nsid == 0 {
+            return (1..=max_nsid.min(NSID_LAST + 1)).try_for_each(|nsid| f(admin, nsid));
+        }
+        if !status.is_success() {
+            return Err(EIO);
+        }
+        list.copy_from_slice(data);
         for entry in list.chunks_exact(4) {
             let next = u32::from_le_bytes(bytes(entry, 0)?);
 
@@ -388,20 +271,24 @@ fn for_each_namespace<'bound>(
 ///
 /// All disks are created before the first one is added. Adding one may reset the controller, which
 /// must not see a disk appear between quiesce and unquiesce.
+///
+/// # Errors
+///
+/// Disks that were created are removed with the controller.
 pub(crate) fn add_disks(ctrl: &Arc<Controller<'_>>, config: &QueueConfig) -> Result {
     let mut disks = KVec::new();
 
     ctrl.with_state(|state| {
-        for_each_namespace(&mut state.admin, |admin, nsid| {
+        for_each_namespace(&mut state.admin, ctrl.info.max_nsid, |admin, nsid| {
             if let Some(disk) = new_disk(ctrl, admin, config, nsid)? {
                 disks.push(disk, GFP_KERNEL)?;
             }
             Ok(())
         })
     })?;
-    for disk in &disks {
-        disk.add()?;
-    }
+    let added = disks.iter().try_for_each(|disk| disk.add());
+
+    // Also on failure: a disk that was added may have a program that waits for a command.
     ctrl.set_disks(disks);
-    Ok(())
+    added
 }

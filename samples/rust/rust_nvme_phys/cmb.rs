@@ -9,8 +9,7 @@ use kernel::{
     dma::phys::Peer,
     io::Io,
     pci,
-    prelude::*,
-    sync::Arc, //
+    prelude::*, //
 };
 
 use crate::{
@@ -46,7 +45,7 @@ impl Cmb {
 
         Some(Self {
             bar,
-            base: bus_address(pdev, bar).ok()?,
+            base: pdev.bus_address(bar).ok()?,
             has_cmbmsc,
         })
     }
@@ -91,64 +90,33 @@ fn whole_bar(pdev: &pci::Device, loc: regs::CMBLOC, cmbsz: regs::CMBSZ) -> Optio
     (size != 0 && bytes >= size).then_some(bar)
 }
 
-/// Returns the bus address of BAR `bar`.
-fn bus_address(pdev: &pci::Device<Bound>, bar: u32) -> Result<u64> {
-    let config = pdev.config_space();
-    // CAST: one of six.
-    let offset = 0x10 + 4 * bar as usize;
-    let low = config.try_read32(offset)?;
-
-    // Bits 3 to 0 are flags. If bits 2 and 1 are 2, the next register is the upper half.
-    let high = match low & 0x6 {
-        0x4 => config.try_read32(offset + 4)?,
-        _ => 0,
-    };
-    Ok(u64::from(high) << 32 | u64::from(low & !0xf))
-}
-
-/// The buffer of a controller, shared with other devices. Dropping it waits for the last unmap of a
-/// range of it. After the device was unbound, devres waits for users of its pages.
-pub(crate) struct SharedCmb<'bound> {
-    // Dropped first, while the buffer can still be accessed.
-    peer: Option<Peer<'bound>>,
-    regs: Arc<Regs<'bound>>,
+/// Shares the buffer of a controller with other devices. Sharing is optional: failures are only
+/// logged.
+///
+/// Dropping the peer waits for the last unmap of a range of it. After the device was unbound,
+/// devres waits for users of its pages, and then disables the buffer.
+pub(crate) fn share<'bound>(
+    pdev: &'bound pci::Device<Bound>,
+    regs: &Regs<'_>,
     cmb: Cmb,
-    published: bool,
+) -> Option<Peer<'bound>> {
+    cmb.enable(regs);
+
+    let peer = try_share(pdev, cmb)
+        .inspect_err(|error| dev_warn!(pdev, "CMB is not shared ({:?})\n", error))
+        .ok()?;
+
+    // A CMB without pages is shared with drivers only.
+    let _ = peer
+        .publish()
+        .inspect_err(|error| dev_warn!(pdev, "no pages for the CMB ({:?})\n", error));
+    Some(peer)
 }
 
-impl<'bound> SharedCmb<'bound> {
-    /// Shares the buffer. Sharing is optional: failures are only logged.
-    pub(crate) fn new(
-        pdev: &'bound pci::Device<Bound>,
-        regs: Arc<Regs<'bound>>,
-        cmb: Cmb,
-    ) -> Option<Self> {
-        cmb.enable(&regs);
-
-        let peer = Peer::register(pdev, cmb.bar)
-            .inspect_err(|error| dev_warn!(pdev, "CMB is not shared ({:?})\n", error))
-            .ok()?;
-
-        // A CMB without pages is shared with drivers only.
-        let published = peer
-            .publish()
-            .inspect_err(|error| dev_warn!(pdev, "no pages for the CMB ({:?})\n", error))
-            .is_ok();
-        Some(Self {
-            peer: Some(peer),
-            regs,
-            cmb,
-            published,
-        })
+fn try_share(pdev: &pci::Device<Bound>, cmb: Cmb) -> Result<Peer<'_>> {
+    if cmb.has_cmbmsc {
+        // Devres releases in reverse order, so the pages are removed before.
+        pdev.write32_at_unbind(0, regs::CMBMSC, 0)?;
     }
-}
-
-impl Drop for SharedCmb<'_> {
-    fn drop(&mut self) {
-        self.peer = None;
-        // Its pages may still be in use.
-        if self.cmb.has_cmbmsc && !self.published {
-            self.regs.write_reg(regs::CMBMSC_LO::zeroed());
-        }
-    }
+    Peer::register(pdev, cmb.bar)
 }

@@ -88,6 +88,30 @@ fn join(first: u32, second: u32) -> u64 {
     u64::from(first) | u64::from(second) << 32
 }
 
+/// Status codes for which the block layer has an error.
+mod status {
+    pub(super) const INVALID_OPCODE: u16 = 0x001;
+    pub(super) const INVALID_FIELD: u16 = 0x002;
+    pub(super) const INVALID_NS: u16 = 0x00b;
+    pub(super) const CMD_INTERRUPTED: u16 = 0x021;
+    pub(super) const LBA_RANGE: u16 = 0x080;
+    pub(super) const CAP_EXCEEDED: u16 = 0x081;
+    pub(super) const NS_NOT_READY: u16 = 0x082;
+    pub(super) const RESERVATION_CONFLICT: u16 = 0x083;
+    pub(super) const BAD_ATTRIBUTES: u16 = 0x180;
+    pub(super) const INVALID_PI: u16 = 0x181;
+    pub(super) const READ_ONLY: u16 = 0x182;
+    pub(super) const WRITE_FAULT: u16 = 0x280;
+    pub(super) const READ_ERROR: u16 = 0x281;
+    pub(super) const GUARD_CHECK: u16 = 0x282;
+    pub(super) const APPTAG_CHECK: u16 = 0x283;
+    pub(super) const REFTAG_CHECK: u16 = 0x284;
+    pub(super) const COMPARE_FAILED: u16 = 0x285;
+    pub(super) const ACCESS_DENIED: u16 = 0x286;
+    pub(super) const UNWRITTEN_BLOCK: u16 = 0x287;
+    pub(super) const HOST_PATH_ERROR: u16 = 0x370;
+}
+
 /// The status field of a completion, without the phase bit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status(u16);
@@ -97,15 +121,9 @@ impl Status {
     /// The driver has cancelled the command; no controller reports this.
     pub(crate) const HOST_ABORTED: Self = Self(0x371);
 
-    const INVALID_OPCODE: u16 = 0x001;
-    const INVALID_FIELD: u16 = 0x002;
-    const LBA_RANGE: u16 = 0x080;
-    const CAPACITY_EXCEEDED: u16 = 0x081;
-    const WRITE_FAULT: u16 = 0x280;
-    const READ_ERROR: u16 = 0x281;
-
     const CODE: u16 = 0x7ff;
     const DO_NOT_RETRY: u16 = 0x4000;
+    const RETRY_DELAY_SHIFT: u32 = 11;
 
     /// Returns whether the command succeeded.
     pub(crate) fn is_success(self) -> bool {
@@ -127,20 +145,38 @@ impl Status {
         self.0.into()
     }
 
-    /// Returns whether the command may succeed if it is retried. Media errors are permanent.
+    /// Returns whether the command may succeed if it is retried. DNR is set for permanent errors.
     pub(crate) fn is_retryable(self) -> bool {
         self.0 & Self::DO_NOT_RETRY == 0
-            && !matches!(self.0 & Self::CODE, Self::WRITE_FAULT | Self::READ_ERROR)
+    }
+
+    /// Returns which of the delays of the controller a retry needs (CRD): 1 to 3, or 0 for none.
+    pub(crate) fn retry_delay(self) -> usize {
+        usize::from(self.0 >> Self::RETRY_DELAY_SHIFT & 0x3)
     }
 
     /// Converts the status into an error for the block layer.
     pub(crate) fn to_result(self) -> Result {
         match self.0 & Self::CODE {
             0 => Ok(()),
-            Self::INVALID_OPCODE | Self::INVALID_FIELD => Err(EOPNOTSUPP),
-            Self::CAPACITY_EXCEEDED => Err(ENOSPC),
-            Self::LBA_RANGE => Err(EREMOTEIO),
-            _ if self == Self::HOST_ABORTED => Err(ETIMEDOUT),
+            status::UNWRITTEN_BLOCK
+            | status::WRITE_FAULT
+            | status::READ_ERROR
+            | status::COMPARE_FAILED
+            | status::ACCESS_DENIED
+            | status::READ_ONLY => Err(ENODATA),
+            status::GUARD_CHECK
+            | status::APPTAG_CHECK
+            | status::REFTAG_CHECK
+            | status::INVALID_PI => Err(EILSEQ),
+            status::LBA_RANGE | status::CMD_INTERRUPTED | status::NS_NOT_READY => Err(EREMOTEIO),
+            status::INVALID_OPCODE
+            | status::INVALID_FIELD
+            | status::INVALID_NS
+            | status::BAD_ATTRIBUTES => Err(EOPNOTSUPP),
+            status::RESERVATION_CONFLICT => Err(EBADE),
+            status::CAP_EXCEEDED => Err(ENOSPC),
+            status::HOST_PATH_ERROR => Err(ENOLINK),
             _ => Err(EIO),
         }
     }

@@ -43,6 +43,9 @@ pub(crate) fn describe<'a>(
     if let Some(data) = two_prps(&first, second.as_ref(), size as u64, page) {
         return Ok(data);
     }
+    // SGL descriptors for everything else. Behind an IOMMU a request is one segment, so that its
+    // one descriptor is in the command, while a PRP list has an entry for each page. PRP lists are
+    // for controllers without SGLs.
     if sgl {
         sgl_descriptors(first, second, segments, list)
     } else {

@@ -12,6 +12,7 @@ use kernel::{
         _IOWR, //
     },
     prelude::*,
+    time::Delta,
     transmute::{
         AsBytes,
         FromBytes, //
@@ -23,16 +24,17 @@ use kernel::{
 };
 
 use crate::{
+    admin::{
+        admin_timeout,
+        data_memory,
+        AdminResult,
+        ADMIN_BYTES, //
+    },
     block::Namespace,
     command::{
         admin,
         Command,
         Status, //
-    },
-    controller::{
-        data_memory,
-        AdminResult,
-        ADMIN_BYTES, //
     }, //
 };
 
@@ -151,22 +153,23 @@ impl PassthruCmd {
         }
     }
 
-    /// Executes the command. Resets the controller if it does not complete the command.
+    /// Returns the time limit of the caller, or else the usual one.
+    fn timeout(&self) -> Delta {
+        match self.timeout_ms {
+            0 => admin_timeout(),
+            timeout_ms => Delta::from_millis(timeout_ms.into()),
+        }
+    }
+
+    /// Executes the command.
     fn run(&self, ns: &Namespace<'_>) -> Result<AdminResult> {
-        let memory = data_memory()?;
-        let (result, data) = ns.ctrl.with_state(|state| {
-            if !state.admin.is_running() {
-                return Err(ENODEV);
-            }
-            let result = state.admin.read(self.command(), memory);
-            if !state.admin.is_running() {
-                ns.ctrl.reset(state);
-            }
-            result
-        })?;
+        let mut memory = data_memory()?;
+        let result = ns
+            .ctrl
+            .admin_user(self.command(), self.timeout(), &mut memory)?;
 
         if result.status == Status::SUCCESS {
-            let data = data.get(..self.data_len as usize).ok_or(EINVAL)?;
+            let data = memory.get(..self.data_len as usize).ok_or(EINVAL)?;
             let addr = usize::try_from(self.addr)?;
 
             UserSlice::new(UserPtr::from_addr(addr), data.len())
@@ -212,7 +215,7 @@ fn admin_command(ns: &Namespace<'_>, arg: usize, offset: usize, bytes: usize) ->
 /// - `EINVAL` if the length is not that of the command, or reserved fields are not 0;
 /// - `EFAULT` if the address is invalid;
 /// - `ENODEV` if the controller is gone or does not run;
-/// - `EIO`, `ETIMEDOUT` if the command failed; the controller was reset.
+/// - `EIO`, `ETIMEDOUT` if the controller failed and was reset, or it was stopped.
 pub(crate) fn ioctl(ns: &Namespace<'_>, cmd: u32, arg: usize) -> Result<c_int> {
     match cmd {
         ID if ns.ctrl.has_failed() => Err(ENODEV),

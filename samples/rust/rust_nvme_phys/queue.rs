@@ -40,6 +40,11 @@ use kernel::{
         AtomicSlot,
         SpinLock,
         SpinLockIrq, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
     }, //
 };
 
@@ -64,6 +69,50 @@ type Rq<'bound> = ARef<Request<Namespace<'bound>>>;
 const LIST_WORDS: usize = 512;
 /// Number of lists in one allocation.
 const LISTS: usize = 8;
+
+/// A command id has the tag in its low bits, and above it the generation: the number of the
+/// submission with this tag. So a late completion is not taken for that of the next command.
+const TAG_BITS: u32 = 12;
+/// Maximum number of entries in a queue, which has fewer commands.
+pub(crate) const MAX_DEPTH: u32 = 1 << TAG_BITS;
+
+/// Returns the id of submission `serial` with `tag`, which is less than [`MAX_DEPTH`].
+pub(crate) fn command_id(tag: u32, serial: u32) -> u16 {
+    // CAST: The upper bits of the serial number are dropped.
+    (tag | serial << TAG_BITS) as u16
+}
+
+/// Returns the tag in a command id.
+pub(crate) fn command_tag(id: u16) -> u32 {
+    u32::from(id) % MAX_DEPTH
+}
+
+/// A limit for log lines, the same as that of `dev_warn_ratelimited()`.
+struct RateLimit {
+    start: Instant<Monotonic>,
+    lines: u32,
+}
+
+impl RateLimit {
+    const INTERVAL: Delta = Delta::from_secs(5);
+    const BURST: u32 = 10;
+
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            lines: 0,
+        }
+    }
+
+    /// Returns whether another line may be logged.
+    fn allow(&mut self) -> bool {
+        if self.start.elapsed() > Self::INTERVAL {
+            *self = Self::new();
+        }
+        self.lines = self.lines.saturating_add(1);
+        self.lines <= Self::BURST
+    }
+}
 
 /// A submission queue.
 ///
@@ -93,6 +142,11 @@ pub(crate) struct Completions<'bound> {
     phase: bool,
     /// Value last written to the doorbell.
     last_head: u32,
+    /// Queue id.
+    id: u16,
+    /// Number of completions of unknown commands.
+    ignored: u32,
+    limit: RateLimit,
 }
 
 /// Returns the index after `entry`.
@@ -177,6 +231,9 @@ impl<'bound> Completions<'bound> {
             head: 0,
             phase: true,
             last_head: 0,
+            id,
+            ignored: 0,
+            limit: RateLimit::new(),
         })
     }
 
@@ -216,6 +273,22 @@ impl<'bound> Completions<'bound> {
             status: Status::from_completion(word3),
             result,
         }))
+    }
+
+    /// Counts a completion of a command that the controller does not have: of an old command, or of
+    /// none.
+    #[cold]
+    pub(crate) fn ignore(&mut self, dev: &Device<Bound>, completion: &Completion) {
+        self.ignored = self.ignored.wrapping_add(1);
+        if self.limit.allow() {
+            dev_warn!(
+                dev,
+                "queue {}: completion of unknown command {:#x} ignored ({} so far)\n",
+                self.id,
+                completion.cid,
+                self.ignored
+            );
+        }
     }
 
     /// Rings the doorbell if entries were read, which may be reused then.
@@ -294,8 +367,6 @@ pub(crate) struct Queue<'bound> {
     pub(crate) depth: u32,
     sgl: bool,
     page_size: u64,
-    /// A completion of an unknown command was logged since the controller was enabled.
-    warned: Atomic<bool>,
     tags: KVec<Tag<'bound>>,
     lists: KVec<Coherent<[u64]>>,
     /// DMA addresses of the two queues.
@@ -356,7 +427,6 @@ impl<'bound> Queue<'bound> {
                 depth: config.depth,
                 sgl: config.sgl,
                 page_size: caps.page_size() as u64,
-                warned: Atomic::new(false),
                 tags,
                 lists,
                 sq_address: submissions.address(),
@@ -370,7 +440,6 @@ impl<'bound> Queue<'bound> {
 
     /// Empties the queue pair. The controller must not access it.
     pub(crate) fn reset(&self) -> Result {
-        self.warned.store(false, Relaxed);
         self.submissions.lock().reset();
         self.completions.lock().reset()
     }
@@ -417,7 +486,7 @@ impl<'bound> Queue<'bound> {
             }
             Err(error) => {
                 let (error, rq) = error.into_parts();
-                Err((map_error(error), rq))
+                Err((map_error(ns, error), rq))
             }
         }
     }
@@ -438,15 +507,15 @@ impl<'bound> Queue<'bound> {
         // SAFETY: The controller has not got the command.
         let refuse = |in_flight: InFlight<'bound>| (EIO, unsafe { in_flight.unmap() });
 
-        let (Some(slot), Ok(cid)) = (self.tag(tag), u16::try_from(tag)) else {
+        let Some(slot) = self.tag(tag) else {
             return Err(refuse(in_flight));
         };
         // Only the owner of the tag writes the number.
-        slot.serial
-            .store(slot.serial.load(Relaxed).wrapping_add(1), Relaxed);
+        let serial = slot.serial.load(Relaxed).wrapping_add(1);
+        slot.serial.store(serial, Relaxed);
         // The controller may complete the command as soon as it is in the queue.
         slot.in_flight.put(in_flight).map_err(refuse)?;
-        if submissions.push(command, cid).is_err() {
+        if submissions.push(command, command_id(tag, serial)).is_err() {
             if let Some(in_flight) = slot.in_flight.take() {
                 return Err(refuse(in_flight));
             }
@@ -545,7 +614,6 @@ impl<'bound> Queue<'bound> {
     #[inline]
     fn take_completions(&self, done: &mut Done<'bound>) -> usize {
         let mut completions = self.completions.lock();
-        let mut unknown = false;
         let mut spaces = done.iter_mut();
         let mut count = 0;
 
@@ -553,12 +621,10 @@ impl<'bound> Queue<'bound> {
             let Ok(Some(completion)) = completions.pop() else {
                 break;
             };
-            let tag = self.tag(completion.cid.into());
 
             count += 1;
-            // The controller does not have a command without a request: ignore the completion.
-            let Some(in_flight) = tag.and_then(|tag| tag.in_flight.take()) else {
-                unknown = true;
+            let Some(in_flight) = self.take(completion.cid) else {
+                completions.ignore(self.dev, &completion);
                 continue;
             };
             in_flight
@@ -572,17 +638,21 @@ impl<'bound> Queue<'bound> {
         if count < CHUNK {
             let _ = completions.ring();
         }
-        drop(completions);
-
-        // Logged once, to keep the interrupt handler short.
-        if unknown && !self.warned.xchg(true, Relaxed) {
-            dev_warn!(
-                self.dev,
-                "queue {}: completion of unknown command\n",
-                self.id
-            );
-        }
         count
+    }
+
+    /// Takes the request whose command has id `cid`, if the controller has it.
+    #[inline]
+    fn take(&self, cid: u16) -> Option<InFlight<'bound>> {
+        let tag = command_tag(cid);
+        // It does not change meanwhile: a later submission follows a reset of the queue, which
+        // locks the completions, or the completion of this one.
+        let serial = self.serial(tag)?;
+
+        if command_id(tag, serial) != cid {
+            return None;
+        }
+        self.tag(tag)?.in_flight.take()
     }
 
     /// Cancels all requests in flight.
@@ -625,13 +695,17 @@ impl<'bound> Queue<'bound> {
 }
 
 /// Converts an error of [`RequestMapping::map`] for the block layer.
-fn map_error(error: Error) -> Error {
+fn map_error(ns: &Namespace<'_>, error: Error) -> Error {
+    if error == EREMOTEIO {
+        ns.ctrl.warn_no_path();
+    }
     // Legacy `dma_map_ops` do not tell why they refuse: that is `EIO`.
     if error == EAGAIN || error == EIO || error == ENOMEM {
         // The block layer dispatches the request again.
         ENOMEM
-    } else if error == EREMOTEIO {
-        EREMOTEIO
+    } else if error == EREMOTEIO || error == EINVAL {
+        // The request is at fault, not the disk: md keeps its member.
+        EINVAL
     } else {
         EIO
     }

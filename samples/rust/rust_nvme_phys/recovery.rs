@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stop and restart of a controller: timeout, reset, failure, suspend.
+//! Stop and restart of a controller: timeout, reset, failure.
 //!
 //! Every change of state locks the state of the controller. No request is lost: once the controller
 //! is disabled, the driver completes what it had. None is completed twice: only the task that takes
@@ -36,27 +36,34 @@ use kernel::{
 };
 
 use crate::{
-    block::{
-        self,
-        Namespace, //
+    admin::{
+        AdminData,
+        Event,
+        Slot, //
     },
+    block::Namespace,
     cmb::Cmb,
-    controller::{
-        Admin,
-        Info, //
+    command::Command,
+    controller::Admin,
+    identify::Info,
+    queue::{
+        command_id,
+        Queue, //
     },
-    queue::Queue,
-    regs, //
+    regs,
+    request::complete_rq, //
 };
 
-/// Time limit for requests in flight before a shutdown or suspend.
-const DRAIN_TIMEOUT: Delta = Delta::from_secs(5);
+/// Time limit for requests in flight before a stop, or a suspend.
+pub(crate) const DRAIN_TIMEOUT: Delta = Delta::from_secs(5);
 
-/// The state of a controller. Its lock also serializes admin commands.
+/// The state of a controller. Its lock also serializes the admin commands of the driver.
 pub(crate) struct State<'bound> {
     pub(crate) admin: Admin<'bound>,
     /// No request reaches the I/O queues.
     quiesced: bool,
+    /// The disks are being removed: programs get no more admin commands.
+    removing: bool,
     /// The controller has failed, and its disks are not yet marked dead.
     newly_failed: bool,
 }
@@ -64,7 +71,7 @@ pub(crate) struct State<'bound> {
 /// A controller.
 #[pin_data]
 pub(crate) struct Controller<'bound> {
-    pdev: &'bound pci::Device<Bound>,
+    pub(crate) pdev: &'bound pci::Device<Bound>,
     /// Number in the names of the disks.
     pub(crate) index: u32,
     pub(crate) info: Info,
@@ -72,6 +79,15 @@ pub(crate) struct Controller<'bound> {
     // Dropped before the queues: it disables the controller.
     #[pin]
     state: Mutex<State<'bound>>,
+    /// Serializes the admin commands of programs, and has their data. It is taken before the lock
+    /// of the state, which is not held while a command waits.
+    #[pin]
+    pub(crate) admin_lock: Mutex<AdminData<'bound>>,
+    pub(crate) event: Arc<Event<'bound>>,
+    /// Memory page size of the controller, in bytes.
+    pub(crate) page_size: usize,
+    /// A request was refused because there is no P2P path.
+    path_warned: Atomic<bool>,
     /// The controller will not run again, and requests fail. Written with the state locked.
     failed: Atomic<bool>,
     queues: KVec<Arc<Queue<'bound>>>,
@@ -84,7 +100,7 @@ pub(crate) struct Controller<'bound> {
 }
 
 impl<'bound> Controller<'bound> {
-    /// Creates a controller whose I/O queues are not created in the device yet.
+    /// Creates a controller. Its I/O queues were created in the device.
     pub(crate) fn new(
         admin: Admin<'bound>,
         index: u32,
@@ -94,17 +110,24 @@ impl<'bound> Controller<'bound> {
         vectors: u16,
         tags: Arc<TagSet<Namespace<'bound>>>,
     ) -> Result<Arc<Self>> {
+        let data = AdminData::new(admin.pdev.as_ref())?;
+
         Arc::pin_init(
             pin_init!(Self {
                 pdev: admin.pdev,
+                event: admin.event.clone(),
+                page_size: admin.caps.page_size(),
                 index,
                 info,
                 cmb,
                 state <- new_mutex!(State {
                     admin,
                     quiesced: false,
+                    removing: false,
                     newly_failed: false,
                 }),
+                admin_lock <- new_mutex!(data),
+                path_warned: Atomic::new(false),
                 failed: Atomic::new(false),
                 queues,
                 vectors,
@@ -121,6 +144,18 @@ impl<'bound> Controller<'bound> {
 
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Relaxed)
+    }
+
+    /// Says once why a request is refused.
+    pub(crate) fn warn_no_path(&self) {
+        if !self.path_warned.xchg(true, Relaxed) {
+            dev_warn!(self.dev(), "no P2P path to a peer, request refused\n");
+        }
+    }
+
+    /// Makes all requests fail from now on. The caller has locked the state.
+    pub(crate) fn set_failed(&self) {
+        self.failed.store(true, Relaxed);
     }
 
     /// Returns the I/O queue that is hardware queue `index` of the block layer.
@@ -141,8 +176,7 @@ impl<'bound> Controller<'bound> {
         let newly_failed = core::mem::take(&mut state.newly_failed);
         drop(state);
 
-        // Without the lock: file systems are notified, and may wait for requests and their
-        // timeouts.
+        // Without the lock: the disks have another one.
         if newly_failed {
             self.mark_disks_dead();
         }
@@ -158,7 +192,7 @@ impl<'bound> Controller<'bound> {
     }
 
     /// Allows the submission of requests again. The controller runs, or has failed.
-    fn unquiesce(&self, state: &mut State<'bound>) {
+    pub(crate) fn unquiesce(&self, state: &mut State<'bound>) {
         if state.quiesced {
             self.tags.unquiesce();
             state.quiesced = false;
@@ -187,8 +221,9 @@ impl<'bound> Controller<'bound> {
     /// Disables the controller, and cancels its requests. If `shutdown`, lets it complete them and
     /// shut down first.
     ///
-    /// Its requests are completed or requeued. The queues stay quiesced.
-    fn stop(&self, state: &mut State<'bound>, shutdown: bool) {
+    /// Its requests are completed or requeued, and the admin command of a program ends. The queues
+    /// stay quiesced.
+    pub(crate) fn stop(&self, state: &mut State<'bound>, shutdown: bool) {
         self.quiesce(state);
         if shutdown && state.admin.is_running() {
             self.drain();
@@ -201,32 +236,17 @@ impl<'bound> Controller<'bound> {
             // Handle the completions that it has written.
             queue.poll();
             // SAFETY: The controller was disabled.
-            unsafe { queue.cancel_requests(block::complete_rq) };
+            unsafe { queue.cancel_requests(complete_rq) };
         }
-    }
-
-    /// Creates all I/O queues in the controller, which is enabled.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Admin::set_queue_count`].
-    pub(crate) fn create_queues(&self, state: &mut State<'bound>) -> Result {
-        for queue in &self.queues {
-            // If there are too few vectors, queues share the last one.
-            state
-                .admin
-                .create_queue(queue, queue.id.min(self.vectors - 1))?;
-        }
-        Ok(())
     }
 
     /// Enables a controller that was stopped.
     ///
     /// # Errors
     ///
-    /// Those of [`Admin::disable`], [`Admin::enable`] and [`Admin::set_queue_count`], with the
+    /// Those of [`Admin::disable`], [`Admin::enable`] and [`Admin::restart_queues`], with the
     /// controller disabled.
-    fn restart(&self, state: &mut State<'bound>) -> Result {
+    pub(crate) fn restart(&self, state: &mut State<'bound>) -> Result {
         self.try_restart(state).inspect_err(|error| {
             dev_err!(self.dev(), "restart failed ({:?})\n", error);
             let _ = state.admin.disable();
@@ -234,8 +254,6 @@ impl<'bound> Controller<'bound> {
     }
 
     fn try_restart(&self, state: &mut State<'bound>) -> Result {
-        let count = u16::try_from(self.queues.len())?;
-
         // If it was not disabled when it was stopped, or if firmware has enabled it since, it has
         // commands whose memory is freed by now. So bus mastering stays disabled until the
         // controller is.
@@ -244,19 +262,19 @@ impl<'bound> Controller<'bound> {
         if let Some(cmb) = self.cmb {
             cmb.enable(&state.admin.bar);
         }
-        if state.admin.set_queue_count(count)? < count {
-            return Err(ENOSPC);
-        }
-        self.create_queues(state)
+        state.admin.restart_queues(self.info, self.vectors)
     }
 
     /// Stops and restarts the controller. Its requests are retried. If it cannot be restarted it
-    /// has failed.
+    /// has failed. If that is due to a PCI error, requests wait: error recovery restarts it or
+    /// fails it.
     pub(crate) fn reset(&self, state: &mut State<'bound>) {
         dev_warn!(self.dev(), "resetting\n");
         self.stop(state, false);
         if self.restart(state).is_err() {
-            self.fail(state);
+            if !self.pdev.is_channel_frozen() {
+                self.fail(state);
+            }
             return;
         }
         self.unquiesce(state);
@@ -264,42 +282,60 @@ impl<'bound> Controller<'bound> {
     }
 
     /// Gives the controller up. From now on all requests fail.
-    fn fail(&self, state: &mut State<'bound>) {
+    pub(crate) fn fail(&self, state: &mut State<'bound>) {
         if self.has_failed() {
             return;
         }
         dev_err!(self.dev(), "controller failed\n");
-        self.failed.store(true, Relaxed);
+        self.set_failed();
         self.stop(state, false);
         self.unquiesce(state);
         state.newly_failed = true;
     }
 
-    /// Marks all disks of a failed controller dead.
+    /// Marks all disks of a failed controller dead, in work items: that calls into file systems,
+    /// which may wait for requests and their timeouts.
     fn mark_disks_dead(&self) {
         // File systems may wait for requests, which fail now.
         self.unfreeze();
         for disk in &*self.disks.lock() {
-            disk.mark_dead();
+            disk.mark_dead_later();
         }
     }
 
-    /// Freezes the queues of all disks. On failure none is frozen.
+    /// Freezes the queues of all disks, and waits until they have no requests, up to `timeout`.
     ///
-    /// Before suspend: a quiesced queue may still hold requests, and CPU hotplug waits for those.
-    /// The caller must not lock the state, which the timeout of a request does.
-    fn freeze(&self) -> Result {
+    /// New requests wait until [`Controller::unfreeze`], also if this fails. Before suspend: a
+    /// quiesced queue may still hold requests, and CPU hotplug waits for those. Before a shutdown:
+    /// no request gets an error. The caller must not lock the state, which the timeout of a request
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there are still requests.
+    pub(crate) fn freeze(&self, timeout: Delta) -> Result {
         let start: Instant<Monotonic> = Instant::now();
-        let frozen = self.disks.lock().iter().try_for_each(|disk| {
-            let remaining = DRAIN_TIMEOUT - start.elapsed();
-            disk.freeze(Delta::from_millis(remaining.as_millis().max(0)))
-        });
 
-        frozen.inspect_err(|_| self.unfreeze())
+        for disk in &*self.disks.lock() {
+            disk.start_freeze()?;
+        }
+        loop {
+            let is_late = start.elapsed() > timeout;
+
+            // The lock is not held meanwhile: if the controller fails, the timeout of a request
+            // takes it, and unfreezes the disks.
+            if self.has_failed() || self.disks.lock().iter().all(|disk| disk.is_frozen()) {
+                return Ok(());
+            }
+            if is_late {
+                return Err(EBUSY);
+            }
+            fsleep(Delta::from_millis(10));
+        }
     }
 
     /// The reverse of [`Controller::freeze`].
-    fn unfreeze(&self) {
+    pub(crate) fn unfreeze(&self) {
         for disk in &*self.disks.lock() {
             disk.unfreeze();
         }
@@ -314,28 +350,41 @@ impl<'bound> Controller<'bound> {
         }
     }
 
-    /// Removes all disks. If the device is gone the controller fails first, as it cannot complete
-    /// requests.
+    /// Submits an admin command of a program.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the controller does not run, or its disks are being removed.
+    pub(crate) fn submit_user(&self, command: &Command) -> Result {
+        self.with_state(|state| {
+            if state.removing {
+                return Err(ENODEV);
+            }
+            state.admin.submit_user(command)
+        })
+    }
+
+    /// Removes all disks. If the device is gone or stopped the controller fails first, as it cannot
+    /// complete requests.
     pub(crate) fn remove_disks(&self) {
         self.with_state(|state| {
-            if !self.has_failed() && regs::status(&state.admin.bar).is_err() {
+            state.removing = true;
+            // A disk waits for its ioctls. In C it does not: its data has another lifetime.
+            if self.event.is_pending(Slot::User) && !self.has_failed() {
+                self.reset(state);
+            }
+            if state.quiesced || regs::status(&state.admin.bar).is_err() {
                 self.fail(state);
             }
         });
 
         let disks = core::mem::take(&mut *self.disks.lock());
-        drop(disks);
-    }
-
-    /// Shuts the controller down before a power-off or reboot. Later requests fail.
-    pub(crate) fn shutdown(&self) {
-        self.with_state(|state| {
-            if !self.has_failed() {
-                self.stop(state, true);
-                self.failed.store(true, Relaxed);
-                self.unquiesce(state);
+        if self.has_failed() {
+            for disk in &disks {
+                disk.mark_dead();
             }
-        });
+        }
+        drop(disks);
     }
 
     /// Stops the controller before its memory is freed. The disks were removed.
@@ -343,43 +392,9 @@ impl<'bound> Controller<'bound> {
         self.with_state(|state| {
             if !self.has_failed() {
                 self.stop(state, true);
-                self.failed.store(true, Relaxed);
+                self.set_failed();
             }
         });
-    }
-
-    /// Stops the controller before the system is suspended. New requests wait.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if requests do not complete in time.
-    pub(crate) fn suspend(&self) -> Result {
-        // If the controller fails later, that unfreezes the disks.
-        if !self.has_failed() && self.freeze().is_err() {
-            dev_warn!(self.dev(), "requests still in flight, cannot suspend\n");
-            return Err(EBUSY);
-        }
-
-        self.with_state(|state| {
-            if !self.has_failed() {
-                self.stop(state, true);
-            }
-        });
-        Ok(())
-    }
-
-    /// Restarts the controller after the system was suspended.
-    pub(crate) fn resume(&self) {
-        self.with_state(|state| {
-            if self.has_failed() {
-                return;
-            }
-            match self.restart(state) {
-                Ok(()) => self.unquiesce(state),
-                Err(_) => self.fail(state),
-            }
-        });
-        self.unfreeze();
     }
 
     /// Handles a request that timed out.
@@ -395,6 +410,10 @@ impl<'bound> Controller<'bound> {
         self.with_state(|state| {
             // The request may have been completed, or restarted, while this waited.
             if queue.serial(tag) != Some(serial) {
+                return Timeout::Restart;
+            }
+            // PCI error recovery stops the controller, and that completes the request.
+            if self.pdev.is_channel_frozen() {
                 return Timeout::Restart;
             }
             let found = queue.poll();
@@ -438,7 +457,8 @@ impl<'bound> Controller<'bound> {
                     queue.id,
                     tag
                 );
-                if state.admin.abort(queue.id, tag).is_ok() {
+                let cid = command_id(tag, serial);
+                if state.admin.abort(queue.id, cid).is_ok() {
                     return Timeout::Restart;
                 }
             }

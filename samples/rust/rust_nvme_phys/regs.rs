@@ -34,6 +34,8 @@ register! {
 
     /// Controller capabilities, high half.
     pub(crate) CAP_HI(u32) @ 0x04 {
+        /// `CRTO` has the time limit for enabling.
+        27:27 crwms => bool;
         /// `CMBMSC` enables the controller memory buffer and its registers.
         25:25 cmbs => bool;
         /// Minimum memory page size, as a power of two above 4 KiB.
@@ -43,6 +45,9 @@ register! {
         /// Distance between doorbells, as a power of two above 4 bytes.
         3:0 dstrd;
     }
+
+    /// Version.
+    pub(crate) VS(u32) @ 0x08 {}
 
     /// Controller configuration.
     pub(crate) CC(u32) @ 0x14 {
@@ -118,6 +123,12 @@ register! {
 
     /// Controller memory buffer memory space control, high half: the rest of the bus address.
     pub(crate) CMBMSC_HI(u32) @ 0x54 {}
+
+    /// Controller ready timeouts.
+    pub(crate) CRTO(u32) @ 0x68 {
+        /// Time limit for enabling, in units of 500 ms.
+        15:0 crwmt;
+    }
 }
 
 /// Returns the low half of a 64-bit value.
@@ -131,6 +142,15 @@ pub(crate) fn high(value: u64) -> u32 {
     // CAST: The value has 32 bits.
     (value >> 32) as u32
 }
+
+/// Offset of `CMBMSC_LO`.
+pub(crate) const CMBMSC: usize = 0x50;
+
+/// `VS` of version 1.1.
+pub(crate) const VERSION_1_1: u32 = 1 << 16 | 1 << 8;
+
+/// `VS` of version 1.2.
+pub(crate) const VERSION_1_2: u32 = 1 << 16 | 2 << 8;
 
 /// `CC.SHN`: a normal shutdown.
 pub(crate) const SHN_NORMAL: u32 = 1;

@@ -283,12 +283,30 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
         })
     }
 
+    /// Sets whether the disk is read-only, usually before [`add()`](Self::add). May sleep.
+    pub fn set_read_only(&self, read_only: bool) {
+        // SAFETY: By the type invariant the disk is valid.
+        unsafe { bindings::set_disk_ro(self.raw(), read_only) };
+    }
+
     /// Marks the device as gone: new requests fail, and file systems are notified.
     ///
-    /// Does not wait for requests that the driver has. May sleep, for the file systems.
+    /// Does not wait for requests that the driver has. Those that were [requeued with a
+    /// delay](crate::block::mq::Request::requeue_after) are dispatched at once. May sleep, for the
+    /// file systems, which may wait for requests.
     pub fn mark_dead(&self) {
-        // SAFETY: By the type invariant the disk is valid.
-        unsafe { bindings::blk_mark_disk_dead(self.raw()) };
+        // SAFETY: By the type invariant the disk is valid. `drop()` removes it, which is not
+        // possible while `self` is borrowed.
+        unsafe { disk_private::mark_dead(self.raw()) };
+    }
+
+    /// Calls [`mark_dead()`](Self::mark_dead) in a work item, or not at all if the disk is dropped
+    /// before.
+    ///
+    /// May be called in any context, also where requests cannot make progress, such as
+    /// [`TimeoutOperations::timeout`](super::TimeoutOperations::timeout).
+    pub fn mark_dead_later(&self) {
+        self.private().mark_dead_later();
     }
 
     /// Freezes the queue: blocks submitters of new requests, and waits until all requests have
@@ -303,8 +321,22 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
     /// - [`EBUSY`] if the queue is already frozen.
     /// - [`ETIMEDOUT`] if there are still requests after `timeout`. The queue is not frozen then.
     pub fn freeze(&self, timeout: Delta) -> Result {
-        let jiffies = msecs_to_jiffies(timeout.as_millis().try_into().unwrap_or(0));
+        self.start_freeze()?;
+        if !self.wait_frozen(timeout) {
+            self.unfreeze();
+            return Err(ETIMEDOUT);
+        }
+        Ok(())
+    }
 
+    /// The first half of [`freeze()`](Self::freeze): blocks submitters of new requests.
+    ///
+    /// The driver checks with [`is_frozen()`](Self::is_frozen) whether all requests have ended.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if the queue is already frozen.
+    pub fn start_freeze(&self) -> Result {
         // SAFETY: By the type invariant the disk is valid, and so is its queue.
         unsafe { bindings::blk_freeze_queue_start_non_owner(self.queue()) };
         // INVARIANT: The queue was just frozen; if it was already frozen, that is reverted.
@@ -313,18 +345,23 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
             unsafe { bindings::blk_mq_unfreeze_queue_non_owner(self.queue()) };
             return Err(EBUSY);
         }
-
-        // SAFETY: See above.
-        let remaining =
-            unsafe { bindings::blk_mq_freeze_queue_wait_timeout(self.queue(), jiffies) };
-        if remaining == 0 {
-            self.unfreeze();
-            return Err(ETIMEDOUT);
-        }
         Ok(())
     }
 
-    /// Unfreezes the queue if [`freeze()`](Self::freeze) has frozen it.
+    /// Returns whether the queue is frozen and all requests have ended. May sleep.
+    pub fn is_frozen(&self) -> bool {
+        self.wait_frozen(Delta::ZERO)
+    }
+
+    fn wait_frozen(&self, timeout: Delta) -> bool {
+        let jiffies = msecs_to_jiffies(timeout.as_millis().try_into().unwrap_or(0));
+
+        // SAFETY: By the type invariant the disk is valid, and so is its queue.
+        unsafe { bindings::blk_mq_freeze_queue_wait_timeout(self.queue(), jiffies) != 0 }
+    }
+
+    /// Unfreezes the queue if [`freeze()`](Self::freeze) or [`start_freeze()`](Self::start_freeze)
+    /// has frozen it.
     pub fn unfreeze(&self) {
         // INVARIANT: The caller that clears `frozen` unfreezes the queue.
         if self.frozen.xchg(false, Full) {
@@ -339,6 +376,12 @@ impl<'bound, T: DiskOperations> Disk<'bound, T> {
         // SAFETY: By the type invariant the data came from `into_foreign()` and is valid for as
         // long as `self`.
         unsafe { T::QueueData::borrow((*self.queue()).queuedata) }
+    }
+
+    fn private(&self) -> &DiskPrivate {
+        // SAFETY: By the type invariant the private data is a `DiskPrivate`, which is freed with
+        // the disk. It is only ever shared.
+        unsafe { &*(*self.raw()).private_data.cast::<DiskPrivate>() }
     }
 
     fn queue(&self) -> *mut bindings::request_queue {
@@ -370,9 +413,7 @@ impl<T: DiskOperations> Drop for Disk<'_, T> {
         // File systems may still write back, so requests must reach the driver.
         self.unfreeze();
 
-        // SAFETY: By the type invariants the private data is valid for as long as the reference to
-        // the disk.
-        unsafe { (*private).close() };
+        self.private().close();
 
         let added = self.is_live();
         if added {

@@ -5,22 +5,44 @@
 use super::DiskOperations;
 use crate::{
     bindings,
+    container_of,
     error::from_result,
     module::this_module,
     new_mutex,
     prelude::*,
-    sync::Mutex,
-    types::ForeignOwnable, //
+    static_lock_class,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Mutex, //
+    },
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    }, //
 };
+use core::ptr;
 
 /// The private data of a disk: its operations, and the queue data of the driver until it is closed.
 ///
 /// It is freed with the disk, which may outlive the queue data and, after the last file was closed,
 /// the module of the driver. So its type does not depend on the driver, it contains the table of
 /// operations, and a function of this crate frees it.
+///
+/// # Invariants
+///
+/// `dead_work` is initialized with `dead_callback()`. It is queued only while the disk in `disk`
+/// exists, and [`close()`](Self::close) cancels it.
 #[pin_data]
 pub(super) struct DiskPrivate {
     operations: bindings::block_device_operations,
+    /// Null before [`install()`](Self::install).
+    disk: Atomic<*mut bindings::gendisk>,
+    /// Marks the disk dead.
+    #[pin]
+    dead_work: Opaque<bindings::work_struct>,
     /// From `into_foreign()`. It is valid while the lock is held and it is not [`None`].
     #[pin]
     data: Mutex<Option<*mut c_void>>,
@@ -40,6 +62,9 @@ impl DiskPrivate {
                     owner: this_module::<T::OwnerModule>().as_ptr(),
                     ..pin_init::zeroed()
                 },
+                disk: Atomic::new(ptr::null_mut()),
+                // INVARIANT: It is initialized, and not queued.
+                dead_work <- new_dead_work(),
                 data <- new_mutex!(Some(data)),
             }),
             GFP_KERNEL,
@@ -58,14 +83,33 @@ impl DiskPrivate {
 
         // SAFETY: `disk` is valid, and nothing else accesses it.
         unsafe {
+            (*private).disk.store(disk, Relaxed);
             (*disk).fops = &raw const (*private).operations;
             (*disk).private_data = private.cast();
         }
     }
 
-    /// Waits for a running ioctl, and makes all later ones fail.
+    /// Queues the work that marks the disk dead. Only the [`Disk`](super::Disk) calls this, which
+    /// calls [`close()`](Self::close) before it drops its reference to the disk.
+    pub(super) fn mark_dead_later(&self) {
+        // INVARIANT: The disk exists, as the caller refers to it.
+        // SAFETY: By the type invariant the work is initialized. It is not freed while it is
+        // queued: see above.
+        unsafe {
+            bindings::queue_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
+                bindings::system_dfl_wq,
+                self.dead_work.get(),
+            )
+        };
+    }
+
+    /// Waits for a running ioctl, and makes all later ones fail. Then cancels the work that marks
+    /// the disk dead, or waits for it.
     pub(super) fn close(&self) {
         *self.data.lock() = None;
+        // SAFETY: By the type invariant the work is initialized.
+        unsafe { bindings::cancel_work_sync(self.dead_work.get()) };
     }
 
     /// Frees what [`DiskPrivate::install`] consumed.
@@ -103,6 +147,50 @@ unsafe extern "C" fn ioctl_callback<T: DiskOperations>(
 
         T::ioctl(queue_data, cmd, arg)
     })
+}
+
+/// Name and lock class are those of this crate, as the work may outlive the module of the driver.
+fn new_dead_work() -> impl PinInit<Opaque<bindings::work_struct>> {
+    Opaque::ffi_init(|work: *mut bindings::work_struct| {
+        // SAFETY: `work` is valid for writes, and stays where it is.
+        unsafe {
+            bindings::init_work_with_key(
+                work,
+                Some(dead_callback),
+                false,
+                c"DiskPrivate::dead_work".as_char_ptr(),
+                static_lock_class!().as_ptr(),
+            )
+        }
+    })
+}
+
+/// # Safety
+///
+/// Only a workqueue may call this, for the work of a [`DiskPrivate`].
+unsafe extern "C" fn dead_callback(work: *mut bindings::work_struct) {
+    // CAST: `Opaque` is transparent.
+    let work = work.cast::<Opaque<bindings::work_struct>>();
+    // SAFETY: `work` is that of a `DiskPrivate`, whose disk exists by the type invariant. It is
+    // removed after the work was cancelled, which waits for this.
+    unsafe {
+        let private = container_of!(work, DiskPrivate, dead_work);
+
+        mark_dead((*private).disk.load(Relaxed));
+    }
+}
+
+/// Marks a disk dead. Requests that are requeued with a delay do not wait for it.
+///
+/// # Safety
+///
+/// `disk` must be valid, and must not be removed before this returns.
+pub(super) unsafe fn mark_dead(disk: *mut bindings::gendisk) {
+    // SAFETY: The disk is valid, and so is its queue.
+    unsafe {
+        bindings::blk_mark_disk_dead(disk);
+        bindings::blk_mq_kick_requeue_list((*disk).queue);
+    }
 }
 
 /// # Safety

@@ -4,10 +4,7 @@
 
 use crate::{
     bindings,
-    block::{
-        mq::gen_disk::GenDiskBuilder,
-        SECTOR_SHIFT, //
-    },
+    block::SECTOR_SHIFT,
     page::PAGE_SIZE,
     prelude::*, //
 };
@@ -18,9 +15,11 @@ use crate::{
 /// writes up to 128 KiB in up to 128 segments of any size.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Logical block size in bytes: a power of two, at least 512 and at most a page.
+    /// Logical block size in bytes: a power of two, at least 512 and at most
+    /// [`MAX_BLOCK_SIZE`](Self::MAX_BLOCK_SIZE).
     pub logical_block_size: u32,
-    /// Maximum transfer in bytes: at least a page.
+    /// Maximum transfer in bytes: at least a page, and at least a block. It is rounded down to
+    /// blocks.
     pub max_hw_bytes: u32,
     /// Maximum number of segments of a transfer, not 0.
     pub max_segments: u16,
@@ -66,15 +65,21 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Maximum logical block size in bytes: a page, or more if the block layer supports it.
+    pub const MAX_BLOCK_SIZE: u32 = bindings::BLK_MAX_BLOCK_BYTES;
+
     /// Checks for limits that the block layer would warn about.
     fn check(&self) -> Result {
         let boundary = self.virt_boundary.unwrap_or(1);
+        let block = self.logical_block_size;
 
-        GenDiskBuilder::validate_block_size(self.logical_block_size)?;
-        if (self.max_hw_bytes.min(self.max_segment_size) as usize) < PAGE_SIZE
+        if !block.is_power_of_two()
+            || !(512..=Self::MAX_BLOCK_SIZE).contains(&block)
+            || block > self.max_hw_bytes
+            || (self.max_hw_bytes.min(self.max_segment_size) as usize) < PAGE_SIZE
             || self.max_segments == 0
             || !boundary.is_power_of_two()
-            || self.dma_alignment >= self.logical_block_size
+            || self.dma_alignment >= block
         {
             return Err(EINVAL);
         }

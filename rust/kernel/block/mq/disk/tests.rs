@@ -30,7 +30,9 @@ use crate::{
             fsleep,
             udelay, //
         },
-        Delta, //
+        Delta,
+        Instant,
+        Monotonic, //
     },
     types::Opaque,
     workqueue, //
@@ -849,6 +851,30 @@ mod suite {
     }
 
     #[test]
+    fn requeued_request_is_delayed() -> Result {
+        let faux = faux(c"rust_disk_delay")?;
+        let bench = Bench::new(&faux)?;
+
+        let (write, rq) = bench.state.hold(bench.part())?;
+        let start: Instant<Monotonic> = Instant::now();
+        retry(rq, |rq| Request::requeue_after(rq, Delta::from_millis(200)));
+        assert_eq!(write.wait(), Ok(()));
+        // A delay in jiffies may be less by one.
+        assert!(start.elapsed() > Delta::from_millis(150));
+        let tries = |log: &Log| log.requests.last().map(|last| last.tries);
+        assert_eq!(tries(&bench.state.log.lock()), Some(1));
+
+        // The delay of a dead disk ends at once.
+        let (write, rq) = bench.state.hold(bench.part())?;
+        let start: Instant<Monotonic> = Instant::now();
+        retry(rq, |rq| Request::requeue_after(rq, Delta::from_secs(60)));
+        bench.disk.mark_dead_later();
+        let _ = write.wait();
+        assert!(start.elapsed() < Delta::from_secs(30));
+        Ok(())
+    }
+
+    #[test]
     fn shared_request_is_not_ended() -> Result {
         let faux = faux(c"rust_disk_shared")?;
         let bench = Bench::new(&faux)?;
@@ -1373,7 +1399,9 @@ mod suite {
 
         // The queue was not frozen then. While it is, no request is dispatched.
         assert_eq!(bench.part().write(), Ok(()));
+        assert!(!bench.disk.is_frozen());
         assert_eq!(bench.disk.freeze(Delta::from_secs(5)), Ok(()));
+        assert!(bench.disk.is_frozen());
         assert_eq!(bench.disk.freeze(Delta::from_secs(5)), Err(EBUSY));
         let write = Background::write(bench.part())?;
         fsleep(Delta::from_millis(50));
@@ -1442,6 +1470,38 @@ mod suite {
         bench.disk.mark_dead();
         assert_eq!(bench.part().write(), Err(EIO));
         assert!(bench.state.log.lock().requests.is_empty());
+
+        let bench = Bench::new(&faux)?;
+        bench.disk.mark_dead_later();
+        bench.disk.mark_dead_later();
+        wait_until(|| bench.part().write() == Err(EIO));
+        Ok(())
+    }
+
+    #[test]
+    fn disk_is_dropped_before_it_is_marked_dead() -> Result {
+        let faux = faux(c"rust_disk_dead_later")?;
+
+        for _ in 0..100 {
+            Bench::not_added(&faux)?.disk.mark_dead_later();
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn disk_is_read_only() -> Result {
+        let faux = faux(c"rust_disk_read_only")?;
+        let bench = Bench::not_added(&faux)?;
+        // SAFETY: The disk is valid.
+        let state = || unsafe { (&raw const (*bench.disk.raw()).state).read_volatile() };
+        let is_read_only = || state() & (1 << bindings::GD_READ_ONLY) != 0;
+
+        bench.disk.set_read_only(true);
+        assert!(is_read_only());
+        bench.disk.add()?;
+        assert!(is_read_only());
+        bench.disk.set_read_only(false);
+        assert!(!is_read_only());
         Ok(())
     }
 
@@ -1494,7 +1554,7 @@ mod suite {
                 first,
                 count: 2,
             };
-            let tags = TagSet::<Scripted>::alloc(queues, DEPTH, Some(vectors));
+            let tags = TagSet::<Scripted>::alloc(None, queues, DEPTH, Some(vectors));
             assert_eq!(Arc::pin_init(tags, GFP_KERNEL).map(drop), result);
         }
         Ok(())
@@ -1502,11 +1562,12 @@ mod suite {
 
     #[test]
     fn invalid_limits_are_refused() {
-        let invalidate: [fn(&mut Limits); 9] = [
+        let invalidate: [fn(&mut Limits); 10] = [
             |limits| limits.logical_block_size = 0,
             |limits| limits.logical_block_size = 1000,
             |limits| limits.logical_block_size = 1 << 17,
             |limits| limits.max_hw_bytes = 2048,
+            |limits| limits.logical_block_size = 2 * limits.max_hw_bytes,
             |limits| limits.max_segments = 0,
             |limits| limits.max_segment_size = 512,
             |limits| limits.virt_boundary = Some(0),

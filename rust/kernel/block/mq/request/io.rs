@@ -19,12 +19,18 @@ use crate::{
         },
         Refcount, //
     },
+    time::Delta,
     types::ForeignOwnable, //
 };
 
 /// The request flag that marks the count of requeues as valid. The block layer clears all flags of
 /// a new request, and does not merge a request with this flag.
 const COUNTED: bindings::req_flags_t = 1 << bindings::rqf_flags___RQF_DONTPREP;
+
+/// The flags of a request that is not to be retried.
+const FAILFAST: bindings::blk_opf_t = 1 << bindings::req_flag_bits___REQ_FAILFAST_DEV
+    | 1 << bindings::req_flag_bits___REQ_FAILFAST_TRANSPORT
+    | 1 << bindings::req_flag_bits___REQ_FAILFAST_DRIVER;
 
 /// The operation of a [`Request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +88,13 @@ impl<T: Operations> Request<T> {
     #[inline]
     pub fn no_unmap(&self) -> bool {
         self.flags() & (1 << bindings::req_flag_bits___REQ_NOUNMAP) != 0
+    }
+
+    /// Returns whether the submitter wants an error at once, and no retries: it has read ahead, or
+    /// retries the request itself.
+    #[inline]
+    pub fn no_retry(&self) -> bool {
+        self.flags() & FAILFAST != 0
     }
 
     #[inline]
@@ -300,6 +313,18 @@ impl<T: Operations> Request<T> {
     ///
     /// If there is another [`ARef`] to the request, it is not requeued, and `this` is returned.
     pub fn requeue(this: ARef<Self>) -> Result<(), ARef<Self>> {
+        Self::requeue_after(this, Delta::ZERO)
+    }
+
+    /// Same as [`requeue()`](Self::requeue), after `delay`. It is less if another request of the
+    /// disk is requeued with a shorter delay.
+    ///
+    /// # Errors
+    ///
+    /// Same as for [`requeue()`](Self::requeue).
+    pub fn requeue_after(this: ARef<Self>, delay: Delta) -> Result<(), ARef<Self>> {
+        // A negative delay is none.
+        let msecs = delay.as_millis_ceil().try_into().unwrap_or(0);
         let rq = Self::try_set_end(this)?;
         // SAFETY: By the type invariant this is a valid `struct request` with private data. Only
         // this function accesses it until it is requeued.
@@ -308,10 +333,17 @@ impl<T: Operations> Request<T> {
         this.wrapper_ref()
             .tries
             .store(this.tries().saturating_add(1), Relaxed);
-        // SAFETY: See above.
+        // SAFETY: See above. The request may end as soon as it is in the list. The reference to the
+        // queue makes the removal of the disk wait, which then cancels the work that is started
+        // here. It can be taken: the queue is in use as long as the request has not ended.
         unsafe {
+            let queue = (*rq).q;
+
             (*rq).rq_flags |= COUNTED;
-            bindings::blk_mq_requeue_request(rq, true);
+            bindings::percpu_ref_get(&raw mut (*queue).q_usage_counter);
+            bindings::blk_mq_requeue_request(rq, false);
+            bindings::blk_mq_delay_kick_requeue_list(queue, msecs);
+            bindings::percpu_ref_put(&raw mut (*queue).q_usage_counter);
         }
         Ok(())
     }

@@ -63,11 +63,24 @@ impl<T: TimeoutOperations> TagSet<T> {
     /// - [`ENOMEM`] if there is no memory for the requests, or [`Operations::new_request_data`]
     ///   fails.
     pub fn with_timeout(nr_hw_queues: u32, num_tags: u32) -> impl PinInit<Self, Error> {
-        Self::alloc(nr_hw_queues, num_tags, None)
+        Self::alloc(None, nr_hw_queues, num_tags, None)
     }
 
-    /// Same as [`TagSet::with_timeout`], with queue `i` mapped to the CPUs of the interrupt vector
-    /// `first_vector + i`.
+    /// Same as [`TagSet::with_timeout`], with the requests on the NUMA node of `dev`.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`TagSet::with_timeout`].
+    pub fn for_device(
+        dev: &Device<Bound>,
+        nr_hw_queues: u32,
+        num_tags: u32,
+    ) -> impl PinInit<Self, Error> + use<'_, T> {
+        Self::alloc(Some(dev), nr_hw_queues, num_tags, None)
+    }
+
+    /// Same as [`TagSet::for_device`] for the device of the vectors, with queue `i` mapped to the
+    /// CPUs of the interrupt vector `first_vector + i`.
     ///
     /// If one of the vectors has no affinity, the queues are spread over all CPUs.
     ///
@@ -107,10 +120,11 @@ impl<T: TimeoutOperations> TagSet<T> {
             count: vectors.len(),
         };
 
-        Self::alloc(nr_hw_queues, num_tags, Some(vectors))
+        Self::alloc(Some(vectors.dev), nr_hw_queues, num_tags, Some(vectors))
     }
 
     pub(crate) fn alloc<'a>(
+        dev: Option<&'a Device<Bound>>,
         nr_hw_queues: u32,
         queue_depth: u32,
         vectors: Option<QueueVectors<'a>>,
@@ -122,12 +136,16 @@ impl<T: TimeoutOperations> TagSet<T> {
                     return Err(EINVAL);
                 }
 
+                let numa_node = dev.map_or(bindings::NUMA_NO_NODE, |dev| {
+                    // SAFETY: `dev` is a reference to a device, so the pointer is valid.
+                    unsafe { bindings::dev_to_node(dev.as_raw()) }
+                });
                 let driver_data = vectors.as_ref().map_or(ptr::null(), ptr::from_ref);
                 let set = bindings::blk_mq_tag_set {
                     ops: TimeoutVTable::<T>::build(),
                     nr_hw_queues,
                     queue_depth,
-                    numa_node: bindings::NUMA_NO_NODE,
+                    numa_node,
                     cmd_size: size_of::<RequestDataWrapper<T>>().try_into()?,
                     nr_maps: 1,
                     driver_data: driver_data.cast_mut().cast(),
