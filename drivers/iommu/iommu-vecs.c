@@ -12,9 +12,15 @@ static int iommu_map_vecs_each(struct iommu_domain *domain, unsigned long iova,
 			       const struct phys_vec *vecs, unsigned int count,
 			       int prot, gfp_t gfp, size_t *mapped)
 {
+	unsigned long align = (1UL << __ffs(domain->pgsize_bitmap)) - 1;
 	int ret;
 
 	for (unsigned int i = 0; i < count; i++) {
+		phys_addr_t last = vecs[i].paddr + vecs[i].len - 1;
+
+		if (!vecs[i].len || last < vecs[i].paddr ||
+		    (iova | vecs[i].paddr | vecs[i].len) & align)
+			return -EINVAL;
 		ret = iommu_map_nosync(domain, iova + *mapped, vecs[i].paddr,
 				       vecs[i].len, prot, gfp);
 		if (ret)

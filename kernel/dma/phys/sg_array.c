@@ -163,35 +163,43 @@ dma_phys_array_iommu(struct device *dev, const struct cpu_phys *ranges,
 		     struct dma_phys_sg *sg)
 {
 	struct phys_vec *vecs = (struct phys_vec *)segments, *vec = vecs;
-	u64 mask, end = ranges->addr, starts = 0, ends = 0;
-	size_t size = 0;
+	u64 mask, end, gaps = 0, starts = 0;
+	size_t size = ranges->len;
 
-	if (sizeof(*vecs) != sizeof(*segments) || count > max_segments)
+	if (sizeof(*vecs) != sizeof(*segments) || count > max_segments ||
+	    unlikely(!size))
 		return 0;
-	/* The first range extends an empty run. */
-	*vec = (struct phys_vec){ .paddr = end };
-	for (size_t i = 0; i < count; i++) {
-		u64 addr = ranges[i].addr, before = end;
-		size_t len = ranges[i].len;
+	*vec = (struct phys_vec){ ranges->addr, size };
+	end = ranges->addr + size;
+	while (--count) {
+		u64 addr = (++ranges)->addr;
+		size_t len = ranges->len;
 
-		end = addr + len;
-		/* It is empty, wraps around, or is at address 0. */
-		if (unlikely(addr - 1 >= end - 1) ||
-		    unlikely(check_add_overflow(size, len, &size)))
+		if (unlikely(check_add_overflow(size, len, &size)))
 			return 0;
-		if (addr == before) {
+		end ^= addr;
+		if (end) {
+			gaps |= end;
+			starts |= addr - 1;
+			*++vec = (struct phys_vec){ addr, len };
+		} else if (likely(len && vec->len)) {
 			vec->len += len;
-			continue;
+		} else {
+			return 0;
 		}
-		starts |= addr;
-		ends |= before;
-		*++vec = (struct phys_vec){ addr, len };
+		end = addr + len;
 	}
 
+	/*
+	 * Linking refuses what gaps of the same offset hide, ranges that wrap around,
+	 * and empty ones. It would map address 0.
+	 */
+	if (unlikely((s64)starts < 0))
+		return 0;
 	mask = dma_get_merge_boundary(dev);
 	/* An IOVA keeps the offset in the granule, and is aligned to its size. */
 	end = (vecs->paddr & mask) + size - 1;
-	if ((starts | ends) & mask || unlikely(size > dma_get_max_seg_size(dev)) ||
+	if (gaps & mask || unlikely(size > dma_get_max_seg_size(dev)) ||
 	    unlikely(((vecs->paddr & mask) ^ end) > dma_get_seg_boundary(dev)) ||
 	    !dma_phys_links_memory(dev, vecs->paddr, size) ||
 	    !dma_phys_sg_link_memory(dev, vecs, vec + 1 - vecs, size, dir, flags,

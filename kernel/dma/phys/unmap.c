@@ -21,7 +21,7 @@ void dma_phys_report_stale(struct device *dev)
 /* ---- Sync ---- */
 
 /* The device still maps through what it mapped through then. */
-static bool dma_phys_fits(const struct dma_phys_map *map)
+static __always_inline bool dma_phys_fits(const struct dma_phys_map *map)
 {
 	const void *target;
 
@@ -32,21 +32,22 @@ static bool dma_phys_fits(const struct dma_phys_map *map)
 	return target == map->target || map->route == DMA_PHYS_BUS;
 }
 
-static int dma_phys_sync(struct dma_phys_map *map, size_t offset, size_t len,
-			 bool for_cpu)
+static int dma_phys_sync_stale(const struct dma_phys_map *map)
 {
-	if (!map || !map->dev || !len ||
-	    !dma_phys_within(offset, len, map->size))
-		return -EINVAL;
-	if (map->kind == DMA_PHYS_MMIO || map->flags & DMA_PHYS_FAST)
-		return 0;
-	if (unlikely(!dma_phys_fits(map))) {
-		dma_phys_report_stale(map->dev);
-		return -EINVAL;
-	}
+	dma_phys_report_stale(map->dev);
+	return -EINVAL;
+}
 
-	if (map->flags & DMA_PHYS_COHERENT)
-		return 0;
+static noinline int dma_phys_sync_coherent(const struct dma_phys_map *map)
+{
+	return likely(dma_phys_fits(map)) ? 0 : dma_phys_sync_stale(map);
+}
+
+static noinline int dma_phys_sync_ask(const struct dma_phys_map *map,
+				      size_t offset, size_t len, bool for_cpu)
+{
+	if (unlikely(!dma_phys_fits(map)))
+		return dma_phys_sync_stale(map);
 	if (for_cpu)
 		dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
 					map->dir);
@@ -54,6 +55,20 @@ static int dma_phys_sync(struct dma_phys_map *map, size_t offset, size_t len,
 		dma_sync_single_for_device(map->dev, map->addr + offset, len,
 					   map->dir);
 	return 0;
+}
+
+static __always_inline int dma_phys_sync(const struct dma_phys_map *map,
+					 size_t offset, size_t len,
+					 bool for_cpu)
+{
+	if (!map || !map->dev || !len ||
+	    !dma_phys_within(offset, len, map->size))
+		return -EINVAL;
+	if (map->kind == DMA_PHYS_MMIO || map->flags & DMA_PHYS_FAST)
+		return 0;
+	if (map->flags & DMA_PHYS_COHERENT)
+		return dma_phys_sync_coherent(map);
+	return dma_phys_sync_ask(map, offset, len, for_cpu);
 }
 
 /**
