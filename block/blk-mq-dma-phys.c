@@ -251,10 +251,11 @@ static noinline int blk_dma_phys_start(struct device *dev, struct request *rq,
 {
 	if (unlikely(!dev) || unlikely(!rq) || unlikely(!sg) || unlikely(!iter))
 		return -EINVAL;
-	return blk_dma_phys_one(dev, rq, flags, sg, iter) ||
-	       (use_dma_iommu(dev) &&
-		blk_dma_phys_linked(dev, rq, flags, sg, &iter->sg)) ?:
-	       blk_dma_phys_start_any(dev, rq, flags, sg, iter, caller);
+	if (blk_dma_phys_one(dev, rq, flags, sg, iter) ||
+	    (use_dma_iommu(dev) &&
+	     blk_dma_phys_linked(dev, rq, flags, sg, &iter->sg)))
+		return 1;
+	return blk_dma_phys_start_any(dev, rq, flags, sg, iter, caller);
 }
 
 /**
@@ -343,9 +344,9 @@ blk_dma_phys_start_integrity(struct device *dev, struct request *rq, u32 flags,
 		return -EINVAL;
 	iter->iter.is_integrity = true;
 	blk_dma_phys_set_bio(&iter->iter, rq->bio);
+	/* The metadata of a block may be short: the least length is not known. */
 	iter->source = (struct dma_phys_source){
 		.next = blk_dma_phys_next,
-		.min_len = SECTOR_SIZE,
 		.limits = blk_dma_phys_limits(rq->q),
 		.kinds = BIT(DMA_PHYS_CPU),
 		.caller = caller,

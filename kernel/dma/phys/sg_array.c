@@ -163,14 +163,12 @@ dma_phys_array_iommu(struct device *dev, const struct cpu_phys *ranges,
 		     struct dma_phys_sg *sg)
 {
 	struct phys_vec *vecs = (struct phys_vec *)segments, *vec = vecs;
-	u64 mask, end, gaps = 0, starts = 0;
+	u64 mask, end = ranges->addr + ranges->len, gaps = 0, starts = 0;
 	size_t size = ranges->len;
 
-	if (sizeof(*vecs) != sizeof(*segments) || count > max_segments ||
-	    unlikely(!size))
+	if (sizeof(*vecs) != sizeof(*segments) || count > max_segments || !size)
 		return 0;
 	*vec = (struct phys_vec){ ranges->addr, size };
-	end = ranges->addr + size;
 	while (--count) {
 		u64 addr = (++ranges)->addr;
 		size_t len = ranges->len;
@@ -190,16 +188,14 @@ dma_phys_array_iommu(struct device *dev, const struct cpu_phys *ranges,
 		end = addr + len;
 	}
 
+	mask = dma_get_merge_boundary(dev);
+	/* An IOVA keeps the offset in the granule, and is aligned to its size. */
+	end = (vecs->paddr & mask) + size - 1;
 	/*
 	 * Linking refuses what gaps of the same offset hide, ranges that wrap around,
 	 * and empty ones. It would map address 0.
 	 */
-	if (unlikely((s64)starts < 0))
-		return 0;
-	mask = dma_get_merge_boundary(dev);
-	/* An IOVA keeps the offset in the granule, and is aligned to its size. */
-	end = (vecs->paddr & mask) + size - 1;
-	if (gaps & mask || unlikely(size > dma_get_max_seg_size(dev)) ||
+	if (gaps & mask || (s64)starts < 0 || size > dma_get_max_seg_size(dev) ||
 	    unlikely(((vecs->paddr & mask) ^ end) > dma_get_seg_boundary(dev)) ||
 	    !dma_phys_links_memory(dev, vecs->paddr, size) ||
 	    !dma_phys_sg_link_memory(dev, vecs, vec + 1 - vecs, size, dir, flags,

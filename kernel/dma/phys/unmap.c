@@ -23,37 +23,28 @@ void dma_phys_report_stale(struct device *dev)
 /* The device still maps through what it mapped through then. */
 static __always_inline bool dma_phys_fits(const struct dma_phys_map *map)
 {
-	const void *target;
+	bool is_dma = map->flags & DMA_PHYS_COHERENT && use_dma_iommu(map->dev);
+	const void *target = likely(is_dma) ? iommu_get_domain_for_dev(map->dev) :
+					      dma_phys_target(map->dev);
 
-	if (likely(map->flags & DMA_PHYS_COHERENT && use_dma_iommu(map->dev)))
-		target = iommu_get_domain_for_dev(map->dev);
-	else
-		target = dma_phys_target(map->dev);
 	return target == map->target || map->route == DMA_PHYS_BUS;
 }
 
-static int dma_phys_sync_stale(const struct dma_phys_map *map)
+static noinline int dma_phys_check_fits(const struct dma_phys_map *map)
 {
+	if (likely(dma_phys_fits(map)))
+		return 0;
 	dma_phys_report_stale(map->dev);
 	return -EINVAL;
-}
-
-static noinline int dma_phys_sync_coherent(const struct dma_phys_map *map)
-{
-	return likely(dma_phys_fits(map)) ? 0 : dma_phys_sync_stale(map);
 }
 
 static noinline int dma_phys_sync_ask(const struct dma_phys_map *map,
 				      size_t offset, size_t len, bool for_cpu)
 {
-	if (unlikely(!dma_phys_fits(map)))
-		return dma_phys_sync_stale(map);
-	if (for_cpu)
-		dma_sync_single_for_cpu(map->dev, map->addr + offset, len,
-					map->dir);
-	else
-		dma_sync_single_for_device(map->dev, map->addr + offset, len,
-					   map->dir);
+	if (dma_phys_check_fits(map))
+		return -EINVAL;
+	(for_cpu ? dma_sync_single_for_cpu : dma_sync_single_for_device)
+		(map->dev, map->addr + offset, len, map->dir);
 	return 0;
 }
 
@@ -66,9 +57,8 @@ static __always_inline int dma_phys_sync(const struct dma_phys_map *map,
 		return -EINVAL;
 	if (map->kind == DMA_PHYS_MMIO || map->flags & DMA_PHYS_FAST)
 		return 0;
-	if (map->flags & DMA_PHYS_COHERENT)
-		return dma_phys_sync_coherent(map);
-	return dma_phys_sync_ask(map, offset, len, for_cpu);
+	return map->flags & DMA_PHYS_COHERENT ? dma_phys_check_fits(map) :
+		dma_phys_sync_ask(map, offset, len, for_cpu);
 }
 
 /**
@@ -116,10 +106,8 @@ static bool dma_phys_ask_unmap(struct dma_phys_map *map)
 {
 	if (map->flags & DMA_PHYS_FAST)
 		return true;
-	if (unlikely(!dma_phys_fits(map))) {
-		dma_phys_report_stale(map->dev);
+	if (dma_phys_check_fits(map))
 		return false;
-	}
 
 	if (map->route != DMA_PHYS_BUS)
 		dma_unmap_phys(map->dev, map->addr, map->size, map->dir,

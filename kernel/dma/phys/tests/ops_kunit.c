@@ -200,7 +200,7 @@ static void ops_refuse_size(struct kunit *test)
 /* Ranges that the ops can map are not merged to one that they cannot. */
 static void ops_map_each_range(struct kunit *test)
 {
-	u8 *buf = edu_pages(test, get_order(2 * OPS_MAX));
+	u8 *buf = edu_pages(test, get_order(2 * OPS_MAX + 1));
 	struct cpu_phys ranges[] = {
 		edu_range(test, buf, OPS_MAX),
 		edu_range(test, buf + OPS_MAX, OPS_MAX - 1),
