@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/bio-integrity.h>
 #include <linux/blk-mq.h>
 #include <linux/device.h>
 #include <linux/percpu-refcount.h>
@@ -36,4 +37,15 @@ __rust_helper void rust_helper_rq_list_add_tail(struct rq_list *list,
 __rust_helper struct request *rust_helper_rq_list_pop(struct rq_list *list)
 {
 	return rq_list_pop(list);
+}
+
+/* The flags of the integrity data of a bio; 0 if it has none. */
+__rust_helper unsigned int rust_helper_bio_integrity_flags(struct bio *bio)
+{
+	return bio_integrity(bio) ? bio_integrity(bio)->bip_flags : 0;
+}
+
+__rust_helper u16 rust_helper_bio_integrity_app_tag(struct bio *bio)
+{
+	return bio_integrity(bio) ? bio_integrity(bio)->app_tag : 0;
 }

@@ -17,11 +17,12 @@
 //!
 //! Skip the rest, which is what any NVMe driver does. This file is the PCI driver, which sets a
 //! controller up and removes it. The modules are `power`, `recovery`, `cmb`, `block`, `ioctl`,
-//! `request`, `identify`, `controller`, `admin`, `interrupts`, `queue` and `data`.
+//! `passthru`, `request`, `metadata`, `command`, `identify`, `controller`, `regs`, `admin`,
+//! `interrupts`, `queue`, `rings` and `data`.
 //!
 //! Each namespace of a controller is a disk, `/dev/rnvme<controller>n<namespace>`.
-//! `samples/dma-phys/nvme_phys` is the same driver in C, with the same steps in the same order. It
-//! also suspends the sharing of its CMB around a reset.
+//! `samples/dma-phys/nvme_phys` is the same driver in C, with the same steps in the same order.
+//! `Documentation/core-api/dma-phys-nvme.rst` lists what both support.
 //!
 //! QEMU provides a device with `-device nvme`, for example:
 //!
@@ -30,7 +31,10 @@
 //! ```
 
 use kernel::{
-    block::mq::TagSet,
+    block::mq::{
+        QueueCounts,
+        TagSet, //
+    },
     cpu::nr_cpu_ids,
     device::{
         Bound,
@@ -38,7 +42,6 @@ use kernel::{
         Device, //
     },
     dma::{
-        phys::Peer,
         Device as _,
         DmaMask, //
     },
@@ -47,10 +50,7 @@ use kernel::{
     page::PAGE_SIZE,
     pci,
     prelude::*,
-    sync::{
-        Arc,
-        AtomicSlot, //
-    },
+    sync::Arc,
     InPlaceModule, //
 };
 
@@ -72,6 +72,10 @@ mod identify;
 mod interrupts;
 #[path = "rust_nvme_phys/ioctl.rs"]
 mod ioctl;
+#[path = "rust_nvme_phys/metadata.rs"]
+mod metadata;
+#[path = "rust_nvme_phys/passthru.rs"]
+mod passthru;
 #[path = "rust_nvme_phys/power.rs"]
 mod power;
 #[path = "rust_nvme_phys/queue.rs"]
@@ -82,6 +86,8 @@ mod recovery;
 mod regs;
 #[path = "rust_nvme_phys/request.rs"]
 mod request;
+#[path = "rust_nvme_phys/rings.rs"]
+mod rings;
 
 use cmb::Cmb;
 use controller::{
@@ -92,11 +98,11 @@ use identify::Info;
 use interrupts::Interrupts;
 use queue::{
     Queue,
-    QueueConfig,
-    MAX_DEPTH, //
+    QueueConfig, //
 };
 use recovery::Controller;
 use regs::Regs;
+use rings::MAX_DEPTH;
 
 pub(crate) const NAME: &CStr = <NvmeModule as kernel::ModuleMetadata>::NAME;
 
@@ -139,6 +145,15 @@ impl Drop for Disks<'_> {
     }
 }
 
+/// The shared CMB of a controller. Dropping it unregisters the CMB.
+struct SharedCmb<'bound>(Arc<Controller<'bound>>);
+
+impl Drop for SharedCmb<'_> {
+    fn drop(&mut self) {
+        self.0.unshare_cmb();
+    }
+}
+
 /// A controller that runs. Dropping it disables the controller.
 struct Running<'bound>(Arc<Controller<'bound>>);
 
@@ -152,7 +167,7 @@ impl Drop for Running<'_> {
 /// [`bring_down`](Self::bring_down).
 struct Binding<'bound> {
     disks: Disks<'bound>,
-    shared_cmb: AtomicSlot<Peer<'bound>>,
+    _shared_cmb: SharedCmb<'bound>,
     running: Running<'bound>,
     _interrupts: Interrupts<'bound>,
     _index: Index,
@@ -167,7 +182,7 @@ impl<'bound> Binding<'bound> {
     /// controller. Afterwards nothing is in flight.
     fn bring_down(&self) {
         self.disks.0.remove_disks();
-        drop(self.shared_cmb.take());
+        self.disks.0.unshare_cmb();
         self.running.0.tear_down();
     }
 }
@@ -198,10 +213,15 @@ impl<'bound> Setup<'bound> {
         // the number of I/O queues is not known yet.
         let vectors = interrupts::allocate(pdev, 0)?;
         let _interrupts = Interrupts::new(vectors, index.0, admin.event.clone(), &[])?;
-        admin.enable()?;
-        let mut info = admin.identify_controller()?;
-        admin.set_host_behavior(&mut info)?;
-        let granted = admin.set_queue_count(want)?;
+        // The vectors are released only after a failure has disabled the controller.
+        let (info, granted) = admin.or_disable(|admin| {
+            admin.enable()?;
+            let mut info = admin.identify_controller()?;
+            let has_delays = admin.set_host_behavior(&info)?;
+
+            info.set_delays_used(has_delays);
+            Ok((info, admin.set_queue_count(want)?))
+        })?;
 
         Ok(Self {
             pdev,
@@ -244,14 +264,21 @@ impl<'bound> Setup<'bound> {
         })
     }
 
-    /// Allocates up to `count` I/O queues. The first one is necessary.
-    fn allocate_queues(&self, count: usize, config: QueueConfig) -> Result<Queues<'bound>> {
+    /// Allocates up to `count` I/O queues. The first one is necessary. Those after the first
+    /// `with_interrupt` ones are polled.
+    fn allocate_queues(
+        &self,
+        count: usize,
+        with_interrupt: usize,
+        config: QueueConfig,
+    ) -> Result<Queues<'bound>> {
         let mut queues = KVec::with_capacity(count, GFP_KERNEL)?;
 
         for id in 1..=u16::try_from(count)? {
             let bar = self.admin.bar.clone();
+            let polled = usize::from(id) > with_interrupt;
 
-            match Queue::new(self.dev(), bar, &self.admin.caps, id, config) {
+            match Queue::new(self.dev(), bar, &self.admin.caps, id, polled, config) {
                 Ok(queue) => queues.push(queue, GFP_KERNEL)?,
                 Err(error) if id == 1 => return Err(error),
                 Err(_) => break,
@@ -261,109 +288,139 @@ impl<'bound> Setup<'bound> {
     }
 
     /// Allocates vectors for `queues`, so that they are spread over all CPUs, and registers
-    /// handlers.
-    fn register_handlers(&mut self, queues: &Queues<'bound>) -> Result<Interrupts<'bound>> {
-        let vectors = interrupts::allocate(self.pdev, queues.len())?;
-        let event = self.admin.event.clone();
+    /// handlers. Goes on with fewer queues if that fails for one of them.
+    fn register_handlers(&mut self, queues: &mut Queues<'bound>) -> Result<Interrupts<'bound>> {
+        loop {
+            let want = queues.iter().filter(|queue| !queue.polled).count();
+            let vectors = interrupts::allocate(self.pdev, want)?;
+            let event = self.admin.event.clone();
 
-        self.admin.set_queues(queues)?;
-        Interrupts::new(vectors, self.index.0, event, queues)
+            self.admin.set_queues(queues)?;
+            let interrupts = Interrupts::new(vectors, self.index.0, event, queues)?;
+            let count = interrupts.queues();
+            if count == want {
+                return Ok(interrupts);
+            }
+            drop(interrupts);
+            let of = queues.len();
+            self.keep_queues(queues, of, count);
+        }
     }
 
-    /// Goes on with the first I/O queues only, as there is no memory for the others, or the
-    /// controller refuses them.
+    /// Goes on with the first I/O queues only, as there is no memory or no interrupt for the
+    /// others, or the controller refuses them.
     fn keep_queues(&self, queues: &mut Queues<'bound>, of: usize, count: usize) {
         dev_warn!(self.dev(), "going on with {count} of {of} I/O queues\n");
         queues.truncate(count);
     }
 
-    /// Sets up the I/O queues: as many as the controller grants, if there are vectors for them.
+    /// Sets up the I/O queues that the controller grants, as far as there are vectors. The last
+    /// ones are polled, if `poll_queues` is set.
     fn start_queues(
         &mut self,
         config: QueueConfig,
     ) -> Result<(Queues<'bound>, Interrupts<'bound>)> {
-        let vectors = interrupts::allocate(self.pdev, self.granted.into())?.len();
-        let want = usize::from(self.granted).min(vectors - 1).max(1);
-        let mut queues = self.allocate_queues(want, config)?;
-        let count = queues.len();
-        if count < want {
+        let granted = usize::from(self.granted);
+        let polled = poll_queues().min(granted - 1);
+        let vectors = interrupts::allocate(self.pdev, granted - polled)?.len();
+        let with_interrupt = (granted - polled).min(vectors - 1).max(1);
+        let want = with_interrupt + polled;
+        let mut queues = self.allocate_queues(want, with_interrupt, config)?;
+        if queues.len() < want {
+            let count = queues.len();
             self.keep_queues(&mut queues, want, count);
         }
 
-        let mut interrupts = self.register_handlers(&queues)?;
-        let created = self.admin.create_queues(interrupts.count())?;
-        if created == 0 {
-            return Err(EIO);
-        }
+        let mut interrupts = self.register_handlers(&mut queues)?;
+        let count = queues.len();
+        // See `new()`.
+        let created =
+            self.admin
+                .or_disable(|admin| match admin.create_queues(interrupts.count())? {
+                    0 => Err(EIO),
+                    created => Ok(created),
+                })?;
         if created < count {
             // A queue that is refused may exist in part: start again without it.
             self.admin.disable()?;
             drop(interrupts);
             self.keep_queues(&mut queues, count, created);
-            interrupts = self.register_handlers(&queues)?;
-            self.admin.enable()?;
-            self.admin.restart_queues(self.info, interrupts.count())?;
+            interrupts = self.register_handlers(&mut queues)?;
+            let has_delays = self.admin.or_disable(|admin| {
+                admin.enable()?;
+                admin.restart_queues(&self.info, interrupts.count())
+            })?;
+            self.info.set_delays_used(has_delays);
         }
         Ok((queues, interrupts))
     }
 
     /// Sets up everything else.
     fn finish(mut self, config: QueueConfig) -> Result<Binding<'bound>> {
-        let pdev = self.pdev;
         let (queues, interrupts) = self.start_queues(config)?;
-        let tags = allocate_tags(pdev, interrupts.vectors(), queues.len(), config)?;
+        // After a failure it is dropped, which disables the controller, before the interrupts are.
+        let Self {
+            pdev,
+            admin,
+            info,
+            index,
+            ..
+        } = self;
+        let tags = allocate_tags(pdev, &interrupts, queues.len(), config)?;
         let vectors = interrupts.count();
 
-        let bar = self.admin.bar.clone();
-        let cmb = Cmb::find(pdev, &bar, &self.admin.caps);
-        let ctrl = Controller::new(
-            self.admin,
-            self.index.0,
-            self.info,
-            cmb,
-            queues,
-            vectors,
-            tags,
-        )?;
+        let bar = admin.bar.clone();
+        let cmb = Cmb::find(pdev, &bar, &admin.caps);
+        let ctrl = Controller::new(admin, index.0, info, cmb, queues, vectors, tags)?;
         let running = Running(ctrl.clone());
 
-        let shared_cmb = match cmb.and_then(|cmb| cmb::share(pdev, &bar, cmb)) {
-            Some(peer) => AtomicSlot::new(peer),
-            None => AtomicSlot::empty(),
-        };
+        if let Some(cmb) = cmb {
+            ctrl.set_shared_cmb(cmb::share(pdev, &bar, cmb));
+        }
+        let shared_cmb = SharedCmb(ctrl.clone());
         let disks = Disks(ctrl.clone());
         block::add_disks(&ctrl, &config)?;
 
         Ok(Binding {
             disks,
-            shared_cmb,
+            _shared_cmb: shared_cmb,
             running,
             _interrupts: interrupts,
-            _index: self.index,
+            _index: index,
         })
     }
 }
 
-/// Allocates the tag set that all disks share. A queue serves the CPUs to which its interrupt is
-/// bound, if it has one of its own.
+/// Allocates the tag set that all disks share, with `count` queues. A queue with an interrupt of
+/// its own serves the CPUs to which that is bound.
 fn allocate_tags<'bound>(
     pdev: &pci::Device<Bound>,
-    vectors: &pci::IrqVectorRegistration<'_>,
-    queues: usize,
+    interrupts: &Interrupts<'_>,
+    count: usize,
     config: QueueConfig,
 ) -> Result<Arc<TagSet<block::Namespace<'bound>>>> {
-    let count = u32::try_from(queues)?;
+    let vectors = interrupts.vectors();
+    let queues = QueueCounts {
+        default: u32::try_from(interrupts.queues())?,
+        poll: u32::try_from(count - interrupts.queues())?,
+    };
 
-    if vectors.len() > queues {
-        let tags = TagSet::for_vectors(vectors, 1, count, config.tags());
+    if vectors.len() > interrupts.queues() {
+        let tags = TagSet::for_vectors(vectors, 1, queues, config.tags());
         Arc::pin_init(tags, GFP_KERNEL)
     } else {
-        let tags = TagSet::for_device(pdev.as_ref(), count, config.tags());
+        let tags = TagSet::for_device(pdev.as_ref(), queues, config.tags());
         Arc::pin_init(tags, GFP_KERNEL)
     }
 }
 
-/// Returns the number of I/O queues: one for each CPU if there are doorbells for them.
+/// Returns how many I/O queues are to be polled, if the controller grants them.
+fn poll_queues() -> usize {
+    module_parameters::poll_queues.value().min(nr_cpu_ids()) as usize
+}
+
+/// Returns the number of I/O queues to request: one for each CPU, and the polled ones, limited by
+/// the number of doorbells.
 fn max_queues(bar: &Regs<'_>, caps: &Caps) -> Result<u16> {
     let pair = 8usize << caps.doorbell_stride();
     let pairs = bar.size().saturating_sub(regs::END) / pair;
@@ -371,7 +428,7 @@ fn max_queues(bar: &Regs<'_>, caps: &Caps) -> Result<u16> {
     if pairs < 2 {
         return Err(ENODEV);
     }
-    let max = (pairs - 1).min(nr_cpu_ids() as usize);
+    let max = (pairs - 1).min(nr_cpu_ids() as usize + poll_queues());
     Ok(u16::try_from(max).unwrap_or(u16::MAX))
 }
 
@@ -395,6 +452,11 @@ impl pci::Driver for NvmeDriver {
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Binding<'bound>, Error> + 'bound {
         pin_init::pin_init_scope(move || {
+            // It cannot be accessed. Recovery waits for the device lock, which probe holds.
+            if pdev.is_channel_offline() {
+                dev_err!(pdev, "PCI error recovery has not ended\n");
+                return Err(EIO);
+            }
             pdev.enable_device_mem()?;
             // SAFETY: The device is being probed, and nothing is mapped or allocated for it.
             unsafe {
@@ -455,6 +517,11 @@ module! {
         admin_timeout: u32 {
             default: 60,
             description: "time limit of an admin command in seconds",
+        },
+        poll_queues: u32 {
+            default: 0,
+            description:
+                "I/O queues without an interrupt, for polled requests, limited by the controller",
         },
     },
 }

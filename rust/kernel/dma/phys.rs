@@ -156,6 +156,7 @@ pub use self::{
 pub use self::page_bytes::PageBytes;
 #[cfg(CONFIG_BLOCK)]
 pub use self::request::{
+    IntegrityMapping,
     MappableData,
     MapsRequests,
     RequestMapping,

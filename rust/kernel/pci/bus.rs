@@ -33,16 +33,24 @@ impl Device<Bound> {
         Ok(unsafe { bindings::pci_bus_address(self.as_raw(), bar) })
     }
 
+    /// Returns whether the device cannot be used because of a PCI error, or because it was
+    /// disconnected.
+    pub fn is_channel_offline(&self) -> bool {
+        self.channel_state() != bindings::pci_channel_io_normal
+    }
+
     /// Returns whether the PCI core recovers the device from an error of the bus. Reads of the
     /// device may return ones then.
     ///
     /// It is false for a device that is disconnected, which nobody recovers.
     pub fn is_channel_frozen(&self) -> bool {
+        self.channel_state() == bindings::pci_channel_io_frozen
+    }
+
+    fn channel_state(&self) -> bindings::pci_channel_state_t {
         // SAFETY: `self.as_raw()` is a valid `struct pci_dev`. The field is an integer, which the
         // PCI core may write concurrently.
-        let state = unsafe { (&raw const (*self.as_raw()).error_state).read_volatile() };
-
-        state == bindings::pci_channel_io_frozen
+        unsafe { (&raw const (*self.as_raw()).error_state).read_volatile() }
     }
 
     /// Returns whether the pages of a request to the device may be another device's memory.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bus mastering.
+//! Bus mastering, and the interrupt line.
 
 use super::Device;
 use crate::{
@@ -19,7 +19,8 @@ impl Device<Bound> {
     /// bits of `struct pci_dev` beside `is_busmaster`. There is no lock for them. So these must not
     /// run concurrently with it, for the same device:
     ///
-    /// - another `set_master()`, or [`clear_master()`](Self::clear_master);
+    /// - another `set_master()`, [`clear_master()`](Self::clear_master) or
+    ///   [`set_intx()`](Self::set_intx);
     /// - the allocation or release of interrupt vectors;
     /// - the PCI core enabling, disabling, resetting, suspending or resuming the device. It does
     ///   not do so during a callback of the driver.
@@ -78,6 +79,31 @@ impl Device<Bound> {
             bindings::pci_clear_master(self.as_raw());
             !bindings::pci_device_is_present(self.as_raw())
                 || bindings::pci_wait_for_pending_transaction(self.as_raw()) != 0
+        }
+    }
+
+    /// Enables or disables the interrupt line (INTx). It stays disabled if the device has MSI or
+    /// MSI-X vectors.
+    ///
+    /// May be called in any context.
+    ///
+    /// # Safety
+    ///
+    /// Same as for [`set_master()`](Self::set_master).
+    pub unsafe fn set_intx(&self, enable: bool) {
+        let enable = enable && !self.has_msi_vectors();
+
+        // SAFETY: `self.as_raw()` is a valid `struct pci_dev`, and the caller excludes concurrent
+        // changes of its command register.
+        unsafe { bindings::pci_intx(self.as_raw(), enable.into()) };
+    }
+
+    /// Returns whether the device has MSI or MSI-X vectors.
+    pub(super) fn has_msi_vectors(&self) -> bool {
+        // SAFETY: `self.as_raw()` is a valid `struct pci_dev`.
+        unsafe {
+            bindings::pci_dev::msi_enabled_raw(self.as_raw()) != 0
+                || bindings::pci_dev::msix_enabled_raw(self.as_raw()) != 0
         }
     }
 }

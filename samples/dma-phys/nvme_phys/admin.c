@@ -326,16 +326,18 @@ static int nvme_phys_start_admin_user(struct nvme_phys *ctrl,
 }
 
 /*
- * A reset ends the command. If the controller was stopped meanwhile, or if PCI
- * error recovery will stop it, that ends the command.
+ * Reset the controller to end the command, unless it was stopped meanwhile. PCI
+ * error recovery may stop the controller or let the command go on: check again.
  */
 static void nvme_phys_end_admin_user(struct nvme_phys *ctrl,
 				     struct nvme_phys_slot *slot)
 {
-	scoped_guard(mutex, &ctrl->lock)
-		if (READ_ONCE(slot->pending) && !nvme_phys_in_recovery(ctrl))
-			nvme_phys_reset(ctrl);
-	wait_for_completion(&slot->done);
+	do {
+		scoped_guard(mutex, &ctrl->lock)
+			if (READ_ONCE(slot->pending) &&
+			    !nvme_phys_in_recovery(ctrl))
+				nvme_phys_reset(ctrl);
+	} while (!wait_for_completion_timeout(&slot->done, HZ));
 }
 
 /**

@@ -47,9 +47,10 @@ static u32 nvme_phys_zeroes_sectors(const struct nvme_phys *ctrl, u8 shift)
 	return round_down(bytes, 1U << shift) >> SECTOR_SHIFT;
 }
 
-static struct queue_limits nvme_phys_limits(const struct nvme_phys *ctrl,
-					    u8 shift)
+static struct queue_limits nvme_phys_limits(const struct nvme_phys_ns *ns)
 {
+	const struct nvme_phys *ctrl = ns->ctrl;
+	u8 shift = ns->shift;
 	struct queue_limits lim = {
 		.logical_block_size = 1U << shift,
 		.dma_alignment = 3,
@@ -73,22 +74,23 @@ static struct queue_limits nvme_phys_limits(const struct nvme_phys *ctrl,
 	if (ctrl->write_zeroes)
 		lim.max_write_zeroes_sectors =
 			nvme_phys_zeroes_sectors(ctrl, shift);
+	nvme_phys_set_integrity(ns, &lim);
 	return lim;
 }
 
-static bool nvme_phys_ns_is_supported(const struct nvme_phys *ctrl, u32 nsid,
-				      const struct nvme_id_ns *id, u8 shift,
-				      u16 metadata)
+static bool nvme_phys_ns_is_supported(const struct nvme_phys_ns *ns,
+				      const struct nvme_id_ns *id)
 {
 	u64 size = le64_to_cpu(id->nsze);
 
-	if (shift <= ilog2(ctrl->max_transfer) &&
-	    !blk_validate_block_size(1UL << shift) &&
-	    !metadata && size <= LLONG_MAX >> shift)
+	if (ns->shift <= ilog2(ns->ctrl->max_transfer) &&
+	    !blk_validate_block_size(1UL << ns->shift) &&
+	    nvme_phys_metadata_is_supported(ns) &&
+	    size <= LLONG_MAX >> ns->shift)
 		return true;
-	dev_warn(&ctrl->pdev->dev,
-		 "namespace %u: %llu blocks of 2^%u bytes and %u of metadata\n",
-		 nsid, size, shift, metadata);
+	dev_warn_ratelimited(&ns->ctrl->pdev->dev,
+			     "namespace %u: %llu blocks of 2^%u bytes and %u of metadata\n",
+			     ns->id, size, ns->shift, ns->metadata);
 	return false;
 }
 
@@ -113,31 +115,30 @@ static void nvme_phys_init_disk(struct nvme_phys_ns *ns,
 static int nvme_phys_alloc_ns(struct nvme_phys *ctrl, u32 nsid,
 			      const struct nvme_id_ns *id)
 {
-	const struct nvme_lbaf *lbaf = &id->lbaf[nvme_lbaf_index(id->flbas)];
+	struct nvme_phys_ns *ns __free(kfree) = kzalloc_obj(*ns);
 	struct queue_limits lim;
-	struct nvme_phys_ns *ns;
+	int err;
 
-	if (!nvme_phys_ns_is_supported(ctrl, nsid, id, lbaf->ds,
-				       le16_to_cpu(lbaf->ms)))
-		return 0;
-	ns = kzalloc_obj(*ns);
 	if (!ns)
 		return -ENOMEM;
-
-	lim = nvme_phys_limits(ctrl, lbaf->ds);
-	ns->id = nsid;
-	ns->shift = lbaf->ds;
-	ns->disk = blk_mq_alloc_disk(&ctrl->tags, &lim, ns);
-	if (IS_ERR(ns->disk)) {
-		int err = PTR_ERR(ns->disk);
-
-		kfree(ns);
-		return err;
-	}
-	kref_get(&ctrl->ref);
 	ns->ctrl = ctrl;
+	ns->id = nsid;
+	ns->shift = id->lbaf[nvme_lbaf_index(id->flbas)].ds;
+	err = nvme_phys_read_metadata(ns, id);
+	if (err || !nvme_phys_ns_is_supported(ns, id))
+		return err;
+	err = nvme_phys_alloc_metadata(ns);
+	if (err)
+		return err;
+
+	lim = nvme_phys_limits(ns);
+	ns->disk = blk_mq_alloc_disk(&ctrl->tags, &lim, ns);
+	if (IS_ERR(ns->disk))
+		return PTR_ERR(ns->disk);
+	kref_get(&ctrl->ref);
 	nvme_phys_init_disk(ns, id);
 	list_add_tail(&ns->node, &ctrl->namespaces);
+	retain_and_null_ptr(ns);
 	return 0;
 }
 
@@ -152,8 +153,8 @@ static int nvme_phys_scan_ns(struct nvme_phys *ctrl, u32 nsid)
 	scoped_guard(mutex, &ctrl->lock)
 		err = nvme_phys_identify(ctrl, NVME_ID_CNS_NS, nsid, id);
 	if (err > 0) {
-		dev_warn(&ctrl->pdev->dev, "namespace %u: status %#x\n", nsid,
-			 err);
+		dev_warn_ratelimited(&ctrl->pdev->dev,
+				     "namespace %u: status %#x\n", nsid, err);
 		return 0;
 	}
 	if (!err && !id->nsze)	/* not attached to this controller */
@@ -161,48 +162,56 @@ static int nvme_phys_scan_ns(struct nvme_phys *ctrl, u32 nsid)
 	return err ?: nvme_phys_alloc_ns(ctrl, nsid, id);
 }
 
-/* Namespace ids that are not in use have no blocks. */
+/*
+ * Namespace ids that are not in use have no blocks. There may be 2^32 of them,
+ * and each needs an Identify command: check only the first ones.
+ */
 static int nvme_phys_scan_all(struct nvme_phys *ctrl)
 {
+	u32 max = min(ctrl->max_nsid, NVME_PHYS_MAX_SCAN);
 	int err = 0;
 
-	for (u32 nsid = 1; !err && nsid <= ctrl->max_nsid &&
-	     nsid < NVME_NSID_ALL; nsid++)
+	if (max < ctrl->max_nsid)
+		dev_warn(&ctrl->pdev->dev,
+			 "no list of namespaces, only the first %u of %u are scanned\n",
+			 max, ctrl->max_nsid);
+	for (u32 nsid = 1; !err && nsid <= max; nsid++)
 		err = nvme_phys_scan_ns(ctrl, nsid);
 	return err;
 }
 
 /*
- * A list has the ids above the given one in order, and ends with 0. Version 1.0
- * and some controllers since have no list.
+ * A list has ids in order, and ends with 0. Version 1.0 and some controllers
+ * since have no list. Only the first list is read. It has up to
+ * NVME_PHYS_MAX_SCAN ids.
  */
 static int nvme_phys_scan(struct nvme_phys *ctrl)
 {
 	__le32 *list __free(kfree) = kmalloc(NVME_PHYS_ADMIN_BYTES, GFP_KERNEL);
-	const size_t max = NVME_IDENTIFY_DATA_SIZE / sizeof(*list);
-	u32 nsid = 0;
-	size_t i;
+	u32 nsid = 0, i;
 	int err;
 
+	static_assert(NVME_PHYS_MAX_SCAN * sizeof(*list) ==
+		      NVME_IDENTIFY_DATA_SIZE);
 	if (!list)
 		return -ENOMEM;
 	if (ctrl->version < NVME_VS(1, 1, 0))
 		return nvme_phys_scan_all(ctrl);
-	do {
-		scoped_guard(mutex, &ctrl->lock)
-			err = nvme_phys_identify(ctrl,
-						 NVME_ID_CNS_NS_ACTIVE_LIST,
-						 nsid, list);
-		if (err > 0 && !nsid)
-			return nvme_phys_scan_all(ctrl);
-		for (i = 0; !err && i < max && list[i]; i++) {
-			if (le32_to_cpu(list[i]) <= nsid)
-				return -EPROTO;
-			nsid = le32_to_cpu(list[i]);
-			err = nvme_phys_scan_ns(ctrl, nsid);
-		}
-	} while (!err && i == max && nsid < NVME_NSID_ALL - 1);
-	return err > 0 ? -EIO : err;
+	scoped_guard(mutex, &ctrl->lock)
+		err = nvme_phys_identify(ctrl, NVME_ID_CNS_NS_ACTIVE_LIST, 0,
+					 list);
+	if (err > 0)
+		return nvme_phys_scan_all(ctrl);
+	for (i = 0; !err && i < NVME_PHYS_MAX_SCAN && list[i]; i++) {
+		if (le32_to_cpu(list[i]) <= nsid)
+			return -EPROTO;
+		nsid = le32_to_cpu(list[i]);
+		err = nvme_phys_scan_ns(ctrl, nsid);
+	}
+	if (!err && i == NVME_PHYS_MAX_SCAN)
+		dev_warn(&ctrl->pdev->dev, "no more than %u namespaces are scanned\n",
+			 i);
+	return err;
 }
 
 /**

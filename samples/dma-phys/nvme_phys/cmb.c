@@ -7,6 +7,7 @@
 #include <linux/device/devres.h>
 #include <linux/dma-phys-peer.h>
 #include <linux/io-64-nonatomic-hi-lo.h>
+#include <linux/memremap.h>
 #include <linux/pci-p2pdma.h>
 
 #include "nvme_phys.h"
@@ -52,6 +53,16 @@ void nvme_phys_enable_cmb(struct nvme_phys *ctrl)
 			     ctrl->regs + NVME_REG_CMBMSC);
 }
 
+/* Memory hotplug warns about a range that is not aligned, and refuses it. */
+static int nvme_phys_add_cmb_pages(struct nvme_phys *ctrl)
+{
+	u64 start = pci_resource_start(ctrl->pdev, ctrl->cmb_bar);
+
+	if (!IS_ALIGNED(start | ctrl->cmb_size, memremap_compat_align()))
+		return -EINVAL;
+	return pci_p2pdma_add_resource(ctrl->pdev, ctrl->cmb_bar, 0, 0);
+}
+
 /* A CMB without pages is shared with drivers only. */
 static int nvme_phys_register_cmb(struct nvme_phys *ctrl)
 {
@@ -63,7 +74,7 @@ static int nvme_phys_register_cmb(struct nvme_phys *ctrl)
 	if (err)
 		return err;
 
-	err = pci_p2pdma_add_resource(pdev, ctrl->cmb_bar, 0, 0);
+	err = nvme_phys_add_cmb_pages(ctrl);
 	if (err)
 		dev_warn(&pdev->dev, "no pages for the CMB: %d\n", err);
 	else

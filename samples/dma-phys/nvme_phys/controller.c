@@ -49,7 +49,7 @@ static int nvme_phys_wait_csts(struct nvme_phys *ctrl, u32 mask, u32 want,
  * @ctrl: the controller
  *
  * Afterwards the controller accesses no memory, even if this fails: it is not a
- * bus master.
+ * bus master. Nor does it assert INTx, which may be shared.
  *
  * Return: 0, -ENODEV if it is gone, -ETIMEDOUT if it does not clear RDY.
  */
@@ -70,6 +70,8 @@ int nvme_phys_disable(struct nvme_phys *ctrl)
 	if (err)
 		dev_err(&ctrl->pdev->dev, "disable failed: %d\n", err);
 
+	if (!pci_dev_msi_enabled(ctrl->pdev))
+		pci_intx(ctrl->pdev, !err);
 	pci_clear_master(ctrl->pdev);
 	if (pci_device_is_present(ctrl->pdev))
 		pci_wait_for_pending_transaction(ctrl->pdev);
@@ -77,8 +79,8 @@ int nvme_phys_disable(struct nvme_phys *ctrl)
 }
 
 /*
- * Time limit for CSTS.RDY to follow CC.EN, in units of 500 ms. TO may be 0, and
- * CRTO has more bits.
+ * Time limit for CSTS.RDY to follow CC.EN, in units of 500 ms. TO may be 0. CRTO
+ * has more bits. It is limited to the maximum of TO: the lock is held then.
  */
 static u32 nvme_phys_ready_ms(struct nvme_phys *ctrl)
 {
@@ -90,7 +92,7 @@ static u32 nvme_phys_ready_ms(struct nvme_phys *ctrl)
 	if (cap & NVME_CAP_CRMS_CRWMS)
 		units = max(units, NVME_CRTO_CRWMT(readl(ctrl->regs +
 							 NVME_REG_CRTO)));
-	return (units + 1) * 500;
+	return (min(units, U8_MAX) + 1) * 500;
 }
 
 /**
@@ -189,6 +191,12 @@ int nvme_phys_identify(struct nvme_phys *ctrl, u8 cns, u32 nsid, void *data)
 	return nvme_phys_admin_read(ctrl, &cmd, data);
 }
 
+/* CRDT is in units of 100 ms. Limit it: removal of a disk waits for retries. */
+static u32 nvme_phys_retry_ms(__le16 crdt)
+{
+	return min(le16_to_cpu(crdt) * 100, NVME_PHYS_MAX_RETRY_MS);
+}
+
 static void nvme_phys_read_features(struct nvme_phys *ctrl,
 				    const struct nvme_id_ctrl *id)
 {
@@ -198,15 +206,17 @@ static void nvme_phys_read_features(struct nvme_phys *ctrl,
 	/* Data is aligned to 4 bytes: either kind of support will do. */
 	ctrl->sgl = nvme_phys_sgl && sgls & (NVME_CTRL_SGLS_BYTE_ALIGNED |
 					     NVME_CTRL_SGLS_DWORD_ALIGNED);
+	ctrl->meta_sgl = ctrl->sgl && sgls & NVME_CTRL_SGLS_MSDS;
+	ctrl->elbas = le32_to_cpu(id->ctratt) & NVME_CTRL_ATTR_ELBAS;
 	ctrl->discard = oncs & NVME_CTRL_ONCS_DSM;
 	ctrl->write_zeroes = oncs & NVME_CTRL_ONCS_WRITE_ZEROES;
 	ctrl->write_cache = id->vwc & NVME_CTRL_VWC_PRESENT;
 	ctrl->max_nsid = le32_to_cpu(id->nn);
 
-	/* In units of 100 ms. CRD is 0 if there is no delay. */
-	ctrl->retry_ms[1] = le16_to_cpu(id->crdt1) * 100;
-	ctrl->retry_ms[2] = le16_to_cpu(id->crdt2) * 100;
-	ctrl->retry_ms[3] = le16_to_cpu(id->crdt3) * 100;
+	/* CRD is 0 if there is no delay. */
+	ctrl->retry_ms[1] = nvme_phys_retry_ms(id->crdt1);
+	ctrl->retry_ms[2] = nvme_phys_retry_ms(id->crdt2);
+	ctrl->retry_ms[3] = nvme_phys_retry_ms(id->crdt3);
 	/* RTD3E is in microseconds, 0 if not reported. */
 	ctrl->shutdown_ms = clamp(le32_to_cpu(id->rtd3e) / 1000, 5000, 60000);
 }
@@ -341,9 +351,11 @@ static int nvme_phys_create_queue(struct nvme_phys *ctrl,
 	cq.create_cq.prp1 = cpu_to_le64(q->cq_dma);
 	cq.create_cq.cqid = cpu_to_le16(q->id);
 	cq.create_cq.qsize = cpu_to_le16(q->depth - 1);
-	cq.create_cq.cq_flags = cpu_to_le16(NVME_QUEUE_PHYS_CONTIG |
-					    NVME_CQ_IRQ_ENABLED);
-	cq.create_cq.irq_vector = cpu_to_le16(q->vector);
+	cq.create_cq.cq_flags = cpu_to_le16(NVME_QUEUE_PHYS_CONTIG);
+	if (!q->polled) {
+		cq.create_cq.cq_flags |= cpu_to_le16(NVME_CQ_IRQ_ENABLED);
+		cq.create_cq.irq_vector = cpu_to_le16(q->vector);
+	}
 	err = nvme_phys_admin(ctrl, &cq, 0, NULL);
 	if (err)
 		return err;

@@ -54,6 +54,7 @@ int nvme_phys_alloc_lists(struct nvme_phys_queue *q)
  */
 void nvme_phys_free_lists(struct nvme_phys_queue *q)
 {
+	nvme_phys_free_metadata(q);
 	if (q->reserve.addr)
 		dma_pool_free(q->large_lists, q->reserve.addr, q->reserve.dma);
 	dma_pool_destroy(q->large_lists);
@@ -126,20 +127,6 @@ static int nvme_phys_grow_list(struct nvme_phys_queue *q,
 
 /* ---- SGL descriptors [4.4] ---- */
 
-static struct nvme_sgl_desc nvme_phys_sgl_desc(u64 addr, u32 len, u8 type)
-{
-	return (struct nvme_sgl_desc){
-		.addr = cpu_to_le64(addr),
-		.length = cpu_to_le32(len),
-		.type = type << 4,
-	};
-}
-
-static struct nvme_sgl_desc nvme_phys_sgl_data(u64 addr, u32 len)
-{
-	return nvme_phys_sgl_desc(addr, len, NVME_SGL_FMT_DATA_DESC);
-}
-
 /*
  * Mapping splits segments at the limits of the device and of bounce buffers, so
  * that there may be more of them than the block layer has counted.
@@ -188,9 +175,10 @@ static int nvme_phys_set_sgl(struct nvme_phys_queue *q, struct request *rq,
 /* ---- PRP entries [4.3] ---- */
 
 /* PRP1 and PRP2 describe data in two pages: the rest of one, and another. */
-static bool nvme_phys_set_two_prps(const struct nvme_phys *ctrl,
-				   const struct dma_phys_segment segments[2],
-				   size_t size, union nvme_data_ptr *dptr)
+static __always_inline bool
+nvme_phys_set_two_prps(const struct nvme_phys *ctrl,
+		       const struct dma_phys_segment segments[2], size_t size,
+		       union nvme_data_ptr *dptr)
 {
 	u64 mask = ctrl->page_size - 1;
 	u64 addr = segments[0].addr;
@@ -296,7 +284,14 @@ static void nvme_phys_warn_no_path(struct nvme_phys *ctrl)
 			 "no P2P path to a peer, request refused\n");
 }
 
-static blk_status_t nvme_phys_map_status(struct nvme_phys *ctrl, int err)
+/**
+ * nvme_phys_map_status() - the block status for the result of a map
+ * @ctrl: the controller
+ * @err: 0 or an errno
+ *
+ * Return: the status, see nvme_phys_map_data().
+ */
+blk_status_t nvme_phys_map_status(struct nvme_phys *ctrl, int err)
 {
 	switch (err) {
 	case 0:
@@ -321,10 +316,10 @@ static blk_status_t nvme_phys_map_status(struct nvme_phys *ctrl, int err)
  * Map the first two segments, or the only one. Return 1 if the iterator has a
  * third one, 0 if that is all, or -errno.
  */
-static int nvme_phys_first_segments(struct nvme_phys_queue *q,
-				    struct request *rq,
-				    struct dma_phys_segment segments[2],
-				    struct blk_dma_phys_iter *iter)
+static __always_inline int
+nvme_phys_first_segments(struct nvme_phys_queue *q, struct request *rq,
+			 struct dma_phys_segment segments[2],
+			 struct blk_dma_phys_iter *iter)
 {
 	struct nvme_phys_request *nreq = blk_mq_rq_to_pdu(rq);
 	int more;
@@ -349,6 +344,53 @@ static int nvme_phys_first_segments(struct nvme_phys_queue *q,
 }
 
 /**
+ * nvme_phys_unmap_data() - unmap data of a command that was not submitted
+ * @q: the I/O queue
+ * @nreq: the request; its list is freed
+ */
+void nvme_phys_unmap_data(struct nvme_phys_queue *q,
+			  struct nvme_phys_request *nreq)
+{
+	if (nreq->list.addr)
+		nvme_phys_put_list(q, &nreq->list);
+	/* The controller has not got the command. */
+	dma_phys_sg_unmap_nosync(&nreq->sg);
+}
+
+/* Inline, so that @only_sgl is constant: the common case does not check it. */
+static __always_inline blk_status_t
+nvme_phys_map_data_as(struct nvme_phys_queue *q, struct request *rq,
+		      bool only_sgl)
+{
+	struct nvme_phys_request *nreq = blk_mq_rq_to_pdu(rq);
+	struct dma_phys_segment segments[2];
+	struct blk_dma_phys_iter iter __uninitialized;
+	int more, err;
+
+	more = nvme_phys_first_segments(q, rq, segments, &iter);
+	if (unlikely(more < 0))
+		return nvme_phys_map_status(q->ctrl, more);
+	if (!only_sgl &&
+	    likely(nvme_phys_set_two_prps(q->ctrl, segments, nreq->sg.size,
+					  &nreq->cmd.common.dptr)))
+		return BLK_STS_OK;
+
+	/*
+	 * SGL descriptors for everything else. Behind an IOMMU a request is one
+	 * segment, so that its one descriptor is in the command, while a PRP list
+	 * has an entry for each page. PRP lists are for controllers without SGLs.
+	 */
+	if (only_sgl || q->ctrl->sgl)
+		err = nvme_phys_set_sgl(q, rq, segments, &iter, more);
+	else
+		err = nvme_phys_set_prps(q, nreq, segments, &iter, more);
+	if (likely(!err))
+		return BLK_STS_OK;
+	nvme_phys_unmap_data(q, nreq);
+	return nvme_phys_map_status(q->ctrl, err);
+}
+
+/**
  * nvme_phys_map_data() - map the data of a request, and describe it
  * @q: the I/O queue
  * @rq: a request with data; its command is set but for flags and data pointer
@@ -360,32 +402,18 @@ static int nvme_phys_first_segments(struct nvme_phys_queue *q,
  */
 blk_status_t nvme_phys_map_data(struct nvme_phys_queue *q, struct request *rq)
 {
-	struct nvme_phys_request *nreq = blk_mq_rq_to_pdu(rq);
-	struct dma_phys_segment segments[2];
-	struct blk_dma_phys_iter iter __uninitialized;
-	int more, err;
+	return nvme_phys_map_data_as(q, rq, false);
+}
 
-	more = nvme_phys_first_segments(q, rq, segments, &iter);
-	if (unlikely(more < 0))
-		return nvme_phys_map_status(q->ctrl, more);
-	if (likely(nvme_phys_set_two_prps(q->ctrl, segments, nreq->sg.size,
-					  &nreq->cmd.common.dptr)))
-		return BLK_STS_OK;
-
-	/*
-	 * SGL descriptors for everything else. Behind an IOMMU a request is one
-	 * segment, so that its one descriptor is in the command, while a PRP list
-	 * has an entry for each page. PRP lists are for controllers without SGLs.
-	 */
-	if (q->ctrl->sgl)
-		err = nvme_phys_set_sgl(q, rq, segments, &iter, more);
-	else
-		err = nvme_phys_set_prps(q, nreq, segments, &iter, more);
-	if (unlikely(err)) {
-		if (nreq->list.addr)
-			nvme_phys_put_list(q, &nreq->list);
-		/* The controller has not got the command. */
-		dma_phys_sg_unmap_nosync(&nreq->sg);
-	}
-	return nvme_phys_map_status(q->ctrl, err);
+/**
+ * nvme_phys_map_data_sgl() - map the data of a request, and describe it by an SGL
+ * @q: the I/O queue of a controller that uses SGLs
+ * @rq: see nvme_phys_map_data()
+ *
+ * Return: see nvme_phys_map_data().
+ */
+blk_status_t nvme_phys_map_data_sgl(struct nvme_phys_queue *q,
+				    struct request *rq)
+{
+	return nvme_phys_map_data_as(q, rq, true);
 }

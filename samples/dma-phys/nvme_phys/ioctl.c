@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * ioctl(2) on a disk, for nvme-cli: admin commands that return data.
+ * ioctl(2) on a disk, for nvme-cli: admin commands that return data, and the
+ * I/O commands of passthru.c.
  *
  * Only commands whose data length is known are allowed, and the caller must pass
- * that length. The controller writes to a buffer of the kernel that is always
- * large enough.
+ * that length. For admin commands, the controller writes to a buffer of the
+ * kernel that is always large enough.
  */
 #include <linux/capability.h>
 #include <linux/cleanup.h>
-#include <linux/nvme_ioctl.h>
 #include <linux/ptrace.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -136,9 +136,18 @@ static int nvme_phys_passthru(struct nvme_phys *ctrl,
 	return err;
 }
 
+/* ---- ioctl(2) ---- */
+
+static int nvme_phys_user_cmd(struct nvme_phys_ns *ns, bool admin,
+			      struct nvme_passthru_cmd64 *user)
+{
+	return admin ? nvme_phys_passthru(ns->ctrl, user) :
+		       nvme_phys_io_cmd(ns, user);
+}
+
 /* The two structures differ after timeout_ms only. */
-static int nvme_phys_admin_cmd(struct nvme_phys *ctrl,
-			       struct nvme_passthru_cmd __user *arg)
+static int nvme_phys_user_cmd32(struct nvme_phys_ns *ns, bool admin,
+				struct nvme_passthru_cmd __user *arg)
 {
 	struct nvme_passthru_cmd64 user = {};
 	int err;
@@ -148,34 +157,65 @@ static int nvme_phys_admin_cmd(struct nvme_phys *ctrl,
 	if (copy_from_user(&user, arg,
 			   offsetofend(struct nvme_passthru_cmd, timeout_ms)))
 		return -EFAULT;
-	err = nvme_phys_passthru(ctrl, &user);
+	err = nvme_phys_user_cmd(ns, admin, &user);
 	if (err >= 0 && put_user((u32)user.result, &arg->result))
 		return -EFAULT;
 	return err;
 }
 
-static int nvme_phys_admin64_cmd(struct nvme_phys *ctrl,
-				 struct nvme_passthru_cmd64 __user *arg)
+static int nvme_phys_user_cmd64(struct nvme_phys_ns *ns, bool admin,
+				struct nvme_passthru_cmd64 __user *arg)
 {
 	struct nvme_passthru_cmd64 user;
 	int err;
 
 	if (copy_from_user(&user, arg, sizeof(user)))
 		return -EFAULT;
-	err = nvme_phys_passthru(ctrl, &user);
+	err = nvme_phys_user_cmd(ns, admin, &user);
 	if (err >= 0 && put_user(user.result, &arg->result))
 		return -EFAULT;
 	return err;
 }
 
+/* struct nvme_user_io has no length and no result. */
+static int nvme_phys_submit_io(struct nvme_phys_ns *ns,
+			       struct nvme_user_io __user *arg)
+{
+	struct nvme_passthru_cmd64 user = {};
+	struct nvme_user_io io;
+
+	if (copy_from_user(&io, arg, sizeof(io)))
+		return -EFAULT;
+	if (io.opcode != nvme_cmd_read && io.opcode != nvme_cmd_write &&
+	    io.opcode != nvme_cmd_compare)
+		return -EINVAL;
+
+	user.opcode = io.opcode;
+	user.flags = io.flags;
+	user.nsid = ns->id;
+	user.metadata = io.metadata;
+	user.addr = io.addr;
+	/* 4 GiB is truncated to 0, which nvme_phys_io_cmd() refuses. */
+	user.data_len = ((u64)io.nblocks + 1) << ns->shift;
+	user.cdw10 = lower_32_bits(io.slba);
+	user.cdw11 = upper_32_bits(io.slba);
+	user.cdw12 = io.nblocks | (u32)io.control << 16;
+	user.cdw13 = io.dsmgmt;
+	user.cdw14 = io.reftag;
+	user.cdw15 = io.apptag | (u32)io.appmask << 16;
+	return nvme_phys_io_cmd(ns, &user);
+}
+
 /**
  * nvme_phys_ioctl() - handle ioctl(2) on a disk
  * @bdev: the disk or a partition of it; the controller may be gone
- * @mode: how it was opened
- * @cmd: NVME_IOCTL_ID, NVME_IOCTL_ADMIN_CMD or NVME_IOCTL_ADMIN64_CMD
- * @arg: user pointer of the admin commands
+ * @mode: how it was opened; not checked, same as in the kernel's driver
+ * @cmd: NVME_IOCTL_ID, or one that executes an admin command or an I/O command
+ * @arg: user pointer of the command
  *
- * Return: 0, the namespace id or an NVMe status, or
+ * Commands address blocks of the whole namespace, also on a partition.
+ *
+ * Return: 0, the namespace id, an NVMe status, an error of nvme_phys_io_cmd(), or
  * * -ENOTTY - no such ioctl
  * * -EACCES - the caller lacks CAP_SYS_ADMIN
  * * -EPERM - the opcode or the feature is not allowed
@@ -199,9 +239,14 @@ int nvme_phys_ioctl(struct block_device *bdev, blk_mode_t mode,
 		force_successful_syscall_return();
 		return ns->id;
 	case NVME_IOCTL_ADMIN_CMD:
-		return nvme_phys_admin_cmd(ns->ctrl, argp);
+	case NVME_IOCTL_IO_CMD:
+		return nvme_phys_user_cmd32(ns, cmd == NVME_IOCTL_ADMIN_CMD, argp);
 	case NVME_IOCTL_ADMIN64_CMD:
-		return nvme_phys_admin64_cmd(ns->ctrl, argp);
+	case NVME_IOCTL_IO64_CMD:
+		return nvme_phys_user_cmd64(ns, cmd == NVME_IOCTL_ADMIN64_CMD,
+					    argp);
+	case NVME_IOCTL_SUBMIT_IO:
+		return nvme_phys_submit_io(ns, argp);
 	default:
 		return -ENOTTY;
 	}

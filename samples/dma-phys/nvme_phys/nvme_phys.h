@@ -14,13 +14,16 @@
  *
  * Skip the rest, which is what any NVMe driver does: queue.c submits commands
  * and handles completions, controller.c and admin.c have registers and admin
- * commands, block.c and ioctl.c serve users, recovery.c stops and restarts the
- * controller, power.c handles suspend and PCI errors, and pci.c sets all of it
- * up and removes it.
+ * commands, block.c, ioctl.c and passthru.c serve users, metadata.c is for blocks
+ * with metadata, recovery.c stops and restarts the controller, power.c handles
+ * suspend and PCI errors, setup.c allocates vectors and queues, and pci.c sets all
+ * of it up and removes it. queue.h has the types of queues and requests.
+ *
+ * Documentation/core-api/dma-phys-nvme.rst lists what the driver supports.
  *
  * Numbers in brackets are sections of the NVM Express base specification 1.4.
  * samples/rust/rust_nvme_phys is the same driver in Rust, with the same steps in
- * the same order. It does not suspend the sharing of its CMB around a reset.
+ * the same order.
  */
 #ifndef NVME_PHYS_H
 #define NVME_PHYS_H
@@ -29,15 +32,16 @@
 #include <linux/blk-mq.h>
 #include <linux/completion.h>
 #include <linux/dma-phys.h>
-#include <linux/dmapool.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/nvme.h>
+#include <linux/nvme_ioctl.h>
 #include <linux/pci.h>
 #include <linux/sizes.h>
-#include <linux/spinlock.h>
 #include <linux/workqueue.h>
+
+#include "queue.h"
 
 #define NVME_PHYS_ADMIN_DEPTH	32
 #define NVME_PHYS_ADMIN_BYTES	SZ_4K		/* data buffer of a command */
@@ -46,115 +50,9 @@
 #define NVME_PHYS_MAX_TRANSFER	SZ_1M
 #define NVME_PHYS_MAX_SEGMENTS	128
 #define NVME_PHYS_MAX_RETRIES	3		/* after an error or an abort */
-
-/*
- * The id of a command is its tag, and a generation that counts the commands
- * with this tag. A completion that is late or doubled has another generation.
- */
-#define NVME_PHYS_TAG_BITS	12
-#define NVME_PHYS_MAX_DEPTH	BIT(NVME_PHYS_TAG_BITS)
-#define NVME_PHYS_GENERATIONS	16
-
-/*
- * Two sizes of descriptor lists: 32 or 512 PRP entries, 16 or 256 SGL
- * descriptors. The large one holds any request, so that no list is chained.
- */
-#define NVME_PHYS_SMALL_LIST	256
-#define NVME_PHYS_LARGE_LIST	SZ_4K
-
-/**
- * struct nvme_phys_list - memory that a command points to
- * @addr: PRP list, SGL segment or DSM range, NULL if the command needs none
- * @dma: its DMA address
- * @size: length in bytes
- */
-struct nvme_phys_list {
-	void *addr;
-	dma_addr_t dma;
-	u32 size;
-};
-
-/* Bit in nvme_phys_queue.flags: a request uses the reserved list. */
-#define NVME_PHYS_RESERVE_BUSY	0
-
-/**
- * struct nvme_phys_queue - a submission queue and its completion queue
- * @ctrl: the controller
- * @id: 0 is the admin queue
- * @vector: interrupt vector
- * @depth: entries in each of the two
- * @has_irq: the interrupt is requested
- * @bytes: memory of @sq, @cq, @generations and @reserve: what the queue has at
- *	rest, beside the driver data of requests
- * @generations: of each tag, see NVME_PHYS_TAG_BITS; written by its owner
- * @sq: submission queue
- * @sq_dma: its DMA address
- * @sq_db: its doorbell
- * @sq_lock: protects @sq_tail and @last_sq_tail, and the entries of @sq
- * @sq_tail: next entry to fill
- * @last_sq_tail: value last written to the doorbell
- * @cq_lock: protects @cq_head, @phase and @ignored; taken by the interrupt and
- *	by polling
- * @cq: completion queue
- * @cq_dma: its DMA address
- * @cq_db: its doorbell
- * @cq_head: next entry to check
- * @phase: phase bit of the next new entry
- * @ignored: completions of unknown commands so far
- * @pool: unmap records of the requests
- * @small_lists: descriptor lists of NVME_PHYS_SMALL_LIST bytes
- * @large_lists: descriptor lists of NVME_PHYS_LARGE_LIST bytes
- * @reserve: a large list for one request if the pools are out of memory
- * @flags: NVME_PHYS_RESERVE_BUSY
- */
-struct nvme_phys_queue {
-	struct nvme_phys *ctrl;
-	u16 id;
-	u16 vector;
-	u32 depth;
-	bool has_irq;
-	size_t bytes;
-	u8 *generations;
-
-	struct nvme_command *sq;
-	dma_addr_t sq_dma;
-	u32 __iomem *sq_db;
-	spinlock_t sq_lock ____cacheline_aligned_in_smp;
-	u32 sq_tail;
-	u32 last_sq_tail;
-
-	spinlock_t cq_lock ____cacheline_aligned_in_smp;
-	struct nvme_completion *cq;
-	dma_addr_t cq_dma;
-	u32 __iomem *cq_db;
-	u32 cq_head;
-	u16 phase;
-	u32 ignored;
-
-	struct dma_phys_pool *pool;
-	struct dma_pool *small_lists;
-	struct dma_pool *large_lists;
-	struct nvme_phys_list reserve;
-	unsigned long flags;
-};
-
-/**
- * struct nvme_phys_request - driver data of a block request
- * @cmd: the command for the controller
- * @sg: mapping of the data, while the controller has the command
- * @list: descriptor list of the command
- * @status: status field of the completion, without the phase bit
- * @attempts: failed attempts so far, aborted ones as well
- * @aborted: the controller was asked to abort the command
- */
-struct nvme_phys_request {
-	struct nvme_command cmd;
-	struct dma_phys_sg sg;
-	struct nvme_phys_list list;
-	u16 status;
-	u8 attempts;
-	bool aborted;
-};
+#define NVME_PHYS_META_SEGMENTS	8		/* of the metadata of a request */
+#define NVME_PHYS_MAX_SCAN	1024U		/* namespace ids that are tried */
+#define NVME_PHYS_MAX_RETRY_MS	10000U		/* delay of a retry */
 
 /**
  * struct nvme_phys_ns - a namespace and its disk
@@ -164,6 +62,12 @@ struct nvme_phys_request {
  * @id: namespace id
  * @shift: log2 of the block size in bytes
  * @deallocate: Write Zeroes may deallocate blocks
+ * @extended: metadata follows each block, and is not in memory of its own
+ * @pi_type: type of protection information, 0 if there is none
+ * @pi_size: its length in bytes
+ * @pi_offset: its offset in the metadata
+ * @guard: NVME_NVM_NS_16B_GUARD or NVME_NVM_NS_64B_GUARD
+ * @metadata: bytes of metadata of each block
  */
 struct nvme_phys_ns {
 	struct nvme_phys *ctrl;
@@ -172,6 +76,12 @@ struct nvme_phys_ns {
 	u32 id;
 	u8 shift;
 	bool deallocate;
+	bool extended;
+	u8 pi_type;
+	u8 pi_size;
+	u8 guard;
+	u16 pi_offset;
+	u16 metadata;
 };
 
 /*
@@ -225,11 +135,14 @@ struct nvme_phys_slot {
  * @retry_ms: delay of a retry, for each value of the CRD field of a status
  * @max_nsid: largest namespace id
  * @sgl: SGL descriptors are used
+ * @meta_sgl: an SGL may describe metadata
+ * @elbas: the controller reports the format of protection information
  * @write_cache: there is a volatile write cache
  * @discard: Dataset Management is supported
  * @write_zeroes: Write Zeroes is supported
  * @vectors: number of interrupt vectors
  * @queues: number of I/O queues
+ * @polled: number of I/O queues without an interrupt, the last ones
  * @admin: the admin queue
  * @io: the I/O queues
  * @tags: of all namespaces
@@ -239,10 +152,11 @@ struct nvme_phys_slot {
  *	While it waits for the command it does not hold @lock, so that requests
  *	that time out are aborted, and the controller is reset or removed.
  * @lock: serializes admin commands of the driver and changes of state; protects
- *	@running, @quiesced and @disks_added
+ *	@running, @quiesced, @in_recovery and @disks_added
  * @running: the controller is enabled
  * @quiesced: no request reaches the I/O queues
- * @disks_added: @namespaces is complete
+ * @in_recovery: between error_detected() and the end of PCI error recovery
+ * @disks_added: @namespaces is complete, and is not being removed
  * @slots: the admin commands
  * @failed: the controller will not run again and requests fail; written under
  *	@lock, read without
@@ -271,12 +185,15 @@ struct nvme_phys {
 	u32 retry_ms[4];
 	u32 max_nsid;
 	bool sgl;
+	bool meta_sgl;
+	bool elbas;
 	bool write_cache;
 	bool discard;
 	bool write_zeroes;
 
 	unsigned int vectors;
 	unsigned int queues;
+	unsigned int polled;
 	struct nvme_phys_queue admin;
 	struct nvme_phys_queue *io;
 	struct blk_mq_tag_set tags;
@@ -287,6 +204,7 @@ struct nvme_phys {
 	struct mutex lock;		/* see above */
 	bool running;
 	bool quiesced;
+	bool in_recovery;
 	bool disks_added;
 	struct nvme_phys_slot slots[NVME_PHYS_SLOTS];
 
@@ -304,38 +222,6 @@ static inline bool nvme_phys_has_failed(const struct nvme_phys *ctrl)
 	return READ_ONCE(ctrl->failed);
 }
 
-/*
- * PCI error recovery restarts or fails the controller. Not so if the device is
- * disconnected: then nobody does, and pci_channel_offline() is true as well.
- */
-static inline bool nvme_phys_in_recovery(const struct nvme_phys *ctrl)
-{
-	return READ_ONCE(ctrl->pdev->error_state) == pci_channel_io_frozen;
-}
-
-/* Submission and completion queues (queue.c) */
-int nvme_phys_queue_alloc(struct nvme_phys *ctrl, struct nvme_phys_queue *q,
-			  unsigned int id, u32 depth);
-void nvme_phys_queue_free(struct nvme_phys_queue *q);
-void nvme_phys_queue_reset(struct nvme_phys_queue *q);
-int nvme_phys_queue_request_irq(struct nvme_phys_queue *q);
-void nvme_phys_queue_free_irq(struct nvme_phys_queue *q);
-u16 nvme_phys_queue_next_id(struct nvme_phys_queue *q, u32 tag);
-void nvme_phys_queue_submit(struct nvme_phys_queue *q,
-			    const struct nvme_command *cmd, bool last);
-void nvme_phys_queue_submit_list(struct nvme_phys_queue *q,
-				 struct rq_list *list);
-void nvme_phys_queue_ring(struct nvme_phys_queue *q);
-bool nvme_phys_queue_poll(struct nvme_phys_queue *q);
-
-/* Mapping of data, and descriptor lists (data.c) */
-int nvme_phys_alloc_lists(struct nvme_phys_queue *q);
-void nvme_phys_free_lists(struct nvme_phys_queue *q);
-int nvme_phys_get_list(struct nvme_phys_queue *q, struct nvme_phys_list *list,
-		       size_t size);
-void nvme_phys_put_list(struct nvme_phys_queue *q, struct nvme_phys_list *list);
-blk_status_t nvme_phys_map_data(struct nvme_phys_queue *q, struct request *rq);
-
 /* Registers, identification, I/O queues of the controller (controller.c) */
 bool nvme_phys_is_gone(struct nvme_phys *ctrl);
 int nvme_phys_read_cap(struct nvme_phys *ctrl);
@@ -349,6 +235,13 @@ int nvme_phys_set_queue_count(struct nvme_phys *ctrl, unsigned int want,
 			      unsigned int *count);
 int nvme_phys_create_queues(struct nvme_phys *ctrl, unsigned int *count);
 void nvme_phys_put(struct nvme_phys *ctrl);
+
+/* Vectors and queues (setup.c) */
+int nvme_phys_setup_admin(struct nvme_phys *ctrl);
+int nvme_phys_alloc_queues(struct nvme_phys *ctrl);
+int nvme_phys_start_queues(struct nvme_phys *ctrl);
+void nvme_phys_free_vectors(struct nvme_phys *ctrl);
+void nvme_phys_free_queues(struct nvme_phys *ctrl);
 
 /* Admin commands (admin.c) */
 int nvme_phys_admin(struct nvme_phys *ctrl, struct nvme_command *cmd, u32 ms,
@@ -377,7 +270,12 @@ void nvme_phys_complete_batch(struct io_comp_batch *batch);
 int nvme_phys_ioctl(struct block_device *bdev, blk_mode_t mode,
 		    unsigned int cmd, unsigned long arg);
 
+/* I/O commands of programs (passthru.c) */
+int nvme_phys_io_cmd(struct nvme_phys_ns *ns,
+		     struct nvme_passthru_cmd64 *user);
+
 /* Timeout, reset, failure, suspend (recovery.c) */
+bool nvme_phys_in_recovery(const struct nvme_phys *ctrl);
 enum blk_eh_timer_return nvme_phys_timeout(struct request *rq);
 int nvme_phys_restart(struct nvme_phys *ctrl);
 void nvme_phys_reset(struct nvme_phys *ctrl);
@@ -405,5 +303,6 @@ void nvme_phys_shutdown(struct pci_dev *pdev);
 extern bool nvme_phys_sgl;
 extern unsigned int nvme_phys_depth;
 extern unsigned int nvme_phys_admin_timeout;
+extern unsigned int nvme_phys_poll_queues;
 
 #endif /* NVME_PHYS_H */

@@ -9,7 +9,6 @@
 #include <linux/cleanup.h>
 #include <linux/dma-mapping.h>
 #include <linux/idr.h>
-#include <linux/interrupt.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 
@@ -26,6 +25,10 @@ MODULE_PARM_DESC(depth, "entries of each I/O queue, limited by the controller");
 unsigned int nvme_phys_admin_timeout = 60;
 module_param_named(admin_timeout, nvme_phys_admin_timeout, uint, 0444);
 MODULE_PARM_DESC(admin_timeout, "time limit of an admin command in seconds");
+
+unsigned int nvme_phys_poll_queues;
+module_param_named(poll_queues, nvme_phys_poll_queues, uint, 0444);
+MODULE_PARM_DESC(poll_queues, "I/O queues without an interrupt, for polled requests, limited by the controller");
 
 static DEFINE_IDA(nvme_phys_indices);
 
@@ -88,154 +91,6 @@ static int nvme_phys_enable_device(struct nvme_phys *ctrl)
 	return nvme_phys_read_cap(ctrl);
 }
 
-/*
- * MSI-X, MSI or INTx. The first vector is for the admin queue, the others are
- * spread over CPUs. One is enough: then all queues share it.
- */
-static int nvme_phys_alloc_vectors(struct nvme_phys *ctrl, unsigned int queues)
-{
-	struct irq_affinity affinity = { .pre_vectors = 1 };
-	int count;
-
-	count = pci_alloc_irq_vectors_affinity(ctrl->pdev, 1, 1 + queues,
-					       PCI_IRQ_ALL_TYPES |
-					       PCI_IRQ_AFFINITY, &affinity);
-	if (count < 0)
-		return count;
-	ctrl->vectors = count;
-	return nvme_phys_queue_request_irq(&ctrl->admin);
-}
-
-static void nvme_phys_free_vectors(struct nvme_phys *ctrl)
-{
-	for (unsigned int i = 0; ctrl->io && i < ctrl->queues; i++)
-		nvme_phys_queue_free_irq(&ctrl->io[i]);
-	nvme_phys_queue_free_irq(&ctrl->admin);
-	if (ctrl->vectors)
-		pci_free_irq_vectors(ctrl->pdev);
-	ctrl->vectors = 0;
-}
-
-static int nvme_phys_start_admin(struct nvme_phys *ctrl, void *data,
-				 unsigned int want, unsigned int *queues)
-{
-	int err;
-
-	guard(mutex)(&ctrl->lock);
-	err = nvme_phys_disable(ctrl);
-	/* Only now: firmware or an old kernel may have left INTx asserted. */
-	err = err ?: nvme_phys_alloc_vectors(ctrl, 0);
-	err = err ?: nvme_phys_enable(ctrl);
-	err = err ?: nvme_phys_identify_ctrl(ctrl, data);
-	err = err ?: nvme_phys_set_host_behavior(ctrl);
-	return err ?: nvme_phys_set_queue_count(ctrl, want, queues);
-}
-
-/* One I/O queue for each CPU, as far as there are doorbells and vectors. */
-static int nvme_phys_setup_admin(struct nvme_phys *ctrl)
-{
-	void *data __free(kfree) = kmalloc(NVME_PHYS_ADMIN_BYTES, GFP_KERNEL);
-	size_t pair = 2 * (4 << NVME_CAP_STRIDE(ctrl->cap));
-	u64 bytes = pci_resource_len(ctrl->pdev, 0);
-	unsigned int queues = num_possible_cpus();
-	int err;
-
-	if (!data)
-		return -ENOMEM;
-	if (bytes < NVME_REG_DBS + 2 * pair)
-		return dev_err_probe(&ctrl->pdev->dev, -ENODEV,
-				     "doorbells outside BAR 0\n");
-	queues = min_t(u64, queues, (bytes - NVME_REG_DBS) / pair - 1);
-
-	err = nvme_phys_alloc_admin_data(ctrl);
-	err = err ?: nvme_phys_queue_alloc(ctrl, &ctrl->admin, 0,
-					   NVME_PHYS_ADMIN_DEPTH);
-	if (err)
-		return err;
-	/* Before the interrupt: with phase 0, zeroes would be completions. */
-	nvme_phys_queue_reset(&ctrl->admin);
-	err = nvme_phys_start_admin(ctrl, data, queues, &queues);
-	if (err)
-		return err;
-
-	/* The number of queues is known now: allocate and spread vectors. */
-	nvme_phys_free_vectors(ctrl);
-	err = nvme_phys_alloc_vectors(ctrl, queues);
-	ctrl->queues = err ? 0 : clamp(ctrl->vectors - 1, 1U, queues);
-	return err;
-}
-
-static int nvme_phys_setup_queue(struct nvme_phys *ctrl, unsigned int i,
-				 u32 depth)
-{
-	struct nvme_phys_queue *q = &ctrl->io[i];
-	int err;
-
-	err = nvme_phys_queue_alloc(ctrl, q, i + 1, depth);
-	err = err ?: nvme_phys_alloc_lists(q);
-	if (err)
-		return err;
-	nvme_phys_queue_reset(q);
-	return nvme_phys_queue_request_irq(q);
-}
-
-/*
- * Go on with the first I/O queues only. Vectors are allocated again, so that
- * those of these queues are spread over all CPUs.
- */
-static int nvme_phys_keep_queues(struct nvme_phys *ctrl, unsigned int count)
-{
-	int err;
-
-	dev_warn(&ctrl->pdev->dev, "going on with %u of %u I/O queues\n", count,
-		 ctrl->queues);
-	nvme_phys_free_vectors(ctrl);
-	for (unsigned int i = count; i < ctrl->queues; i++)
-		nvme_phys_queue_free(&ctrl->io[i]);
-	ctrl->queues = count;
-	err = nvme_phys_alloc_vectors(ctrl, count);
-	for (unsigned int i = 0; i < count && !err; i++)
-		err = nvme_phys_queue_request_irq(&ctrl->io[i]);
-	return err;
-}
-
-static int nvme_phys_alloc_queues(struct nvme_phys *ctrl)
-{
-	u32 max = min(NVME_CAP_MQES(ctrl->cap) + 1, NVME_PHYS_MAX_DEPTH);
-	u32 depth = clamp(nvme_phys_depth, 2U, max);
-	int err;
-
-	ctrl->io = kvzalloc_objs(*ctrl->io, ctrl->queues);
-	if (!ctrl->io)
-		return -ENOMEM;
-
-	for (unsigned int i = 0; i < ctrl->queues; i++) {
-		err = nvme_phys_setup_queue(ctrl, i, depth);
-		if (err)
-			return i ? nvme_phys_keep_queues(ctrl, i) : err;
-	}
-	return 0;
-}
-
-/* A queue that is refused may exist in part: start again without it. */
-static int nvme_phys_start_queues(struct nvme_phys *ctrl)
-{
-	unsigned int count;
-	int err;
-
-	scoped_guard(mutex, &ctrl->lock) {
-		err = nvme_phys_create_queues(ctrl, &count);
-		if (err <= 0 || !count)
-			return err;
-		err = nvme_phys_disable(ctrl);
-	}
-	err = err ?: nvme_phys_keep_queues(ctrl, count);
-	if (err)
-		return err;
-	guard(mutex)(&ctrl->lock);
-	return nvme_phys_restart(ctrl);
-}
-
 static int nvme_phys_setup(struct nvme_phys *ctrl)
 {
 	int err;
@@ -262,24 +117,22 @@ static int nvme_phys_setup(struct nvme_phys *ctrl)
 
 /* ---- Removal ---- */
 
-/* A device that is gone or suspended cannot complete requests: fail it first. */
+/*
+ * A device that is gone or suspended cannot complete requests: fail it first.
+ * If PCI error recovery has restarted it but has not ended, allow requests.
+ */
 static void nvme_phys_fail_if_stopped(struct nvme_phys *ctrl)
 {
 	disable_work_sync(&ctrl->failed_work);
-	scoped_guard(mutex, &ctrl->lock)
-		if (ctrl->quiesced || nvme_phys_is_gone(ctrl))
+	scoped_guard(mutex, &ctrl->lock) {
+		ctrl->disks_added = false;
+		if (nvme_phys_is_gone(ctrl) ||
+		    (ctrl->quiesced && !ctrl->running))
 			nvme_phys_fail(ctrl);
+		nvme_phys_unquiesce(ctrl);
+	}
 	if (nvme_phys_has_failed(ctrl))
 		nvme_phys_mark_disks_dead(ctrl);
-}
-
-static void nvme_phys_free_queues(struct nvme_phys *ctrl)
-{
-	for (unsigned int i = 0; ctrl->io && i < ctrl->queues; i++)
-		nvme_phys_queue_free(&ctrl->io[i]);
-	kvfree(ctrl->io);
-	nvme_phys_queue_free(&ctrl->admin);
-	nvme_phys_free_admin_data(ctrl);
 }
 
 /*
@@ -304,6 +157,8 @@ static void nvme_phys_teardown(struct nvme_phys *ctrl)
 	mutex_lock(&ctrl->admin_lock);
 	mutex_unlock(&ctrl->admin_lock);
 	nvme_phys_free_vectors(ctrl);
+	/* In case it was not disabled. pci_enable_device() enables INTx again. */
+	pci_intx(ctrl->pdev, 0);
 	if (ctrl->tags.tags)
 		blk_mq_free_tag_set(&ctrl->tags);
 	nvme_phys_free_queues(ctrl);
@@ -343,9 +198,14 @@ ATTRIBUTE_GROUPS(nvme_phys);
 
 static int nvme_phys_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
-	struct nvme_phys *ctrl = nvme_phys_alloc_ctrl(pdev);
+	struct nvme_phys *ctrl;
 	int err;
 
+	/* It cannot be accessed. Recovery waits for the lock that probe holds. */
+	if (pci_channel_offline(pdev))
+		return dev_err_probe(&pdev->dev, -EIO,
+				     "PCI error recovery has not ended\n");
+	ctrl = nvme_phys_alloc_ctrl(pdev);
 	if (IS_ERR(ctrl))
 		return PTR_ERR(ctrl);
 	err = nvme_phys_enable_device(ctrl);

@@ -97,12 +97,19 @@ static void nvme_phys_reset_done(struct pci_dev *pdev)
 	nvme_phys_resume_ctrl(pci_get_drvdata(pdev));
 }
 
-/* A PCI error (AER, DPC). After a fatal one the device is reset. */
+/*
+ * A PCI error (AER, DPC, EEH). After a fatal error the device is reset. After
+ * another error it is reset only if a device below the same port needs that.
+ * Recovery ends with resume() or with a permanent failure. s390 does not report
+ * the latter: there, requests wait until the driver is unbound.
+ */
 static pci_ers_result_t nvme_phys_error_detected(struct pci_dev *pdev,
 						 pci_channel_state_t state)
 {
 	struct nvme_phys *ctrl = pci_get_drvdata(pdev);
 
+	scoped_guard(mutex, &ctrl->lock)
+		ctrl->in_recovery = !ctrl->failed;
 	switch (state) {
 	case pci_channel_io_normal:
 		return PCI_ERS_RESULT_CAN_RECOVER;
@@ -137,6 +144,7 @@ static void nvme_phys_error_resume(struct pci_dev *pdev)
 	struct nvme_phys *ctrl = pci_get_drvdata(pdev);
 
 	guard(mutex)(&ctrl->lock);
+	ctrl->in_recovery = false;
 	if (ctrl->running)
 		nvme_phys_unquiesce(ctrl);
 }

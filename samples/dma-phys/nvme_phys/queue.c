@@ -148,7 +148,10 @@ void nvme_phys_queue_submit(struct nvme_phys_queue *q,
 /**
  * nvme_phys_queue_submit_list() - queue many commands, and ring the doorbell
  * @q: the queue
- * @list: requests with their commands; empty afterwards
+ * @list: requests with their commands, not started; empty afterwards
+ *
+ * A completion may end a request once it is started, so it is removed from the
+ * list before that.
  */
 void nvme_phys_queue_submit_list(struct nvme_phys_queue *q,
 				 struct rq_list *list)
@@ -159,6 +162,7 @@ void nvme_phys_queue_submit_list(struct nvme_phys_queue *q,
 	guard(spinlock)(&q->sq_lock);
 	while ((rq = rq_list_pop(list))) {
 		nreq = blk_mq_rq_to_pdu(rq);
+		nvme_phys_start_rq(q, rq);
 		nvme_phys_queue_push(q, &nreq->cmd);
 	}
 	nvme_phys_queue_write_sq_db(q);
@@ -189,6 +193,14 @@ static void nvme_phys_queue_ignore_cqe(struct nvme_phys_queue *q,
 static u32 nvme_phys_queue_cqe_tag(const struct nvme_completion *cqe)
 {
 	return cqe->command_id % NVME_PHYS_MAX_DEPTH;
+}
+
+/* Other fields of the status have a meaning only if there is an error. */
+static u16 nvme_phys_queue_cqe_status(const struct nvme_completion *cqe)
+{
+	u16 status = le16_to_cpu(cqe->status) >> 1;
+
+	return status & NVME_SCT_SC_MASK ? status : NVME_SC_SUCCESS;
 }
 
 /* The request of a completion, or NULL if it is not in flight. */
@@ -222,7 +234,7 @@ static void nvme_phys_queue_handle_cqe(struct nvme_phys_queue *q,
 	}
 
 	nreq = blk_mq_rq_to_pdu(rq);
-	nreq->status = le16_to_cpu(cqe->status) >> 1;
+	nreq->status = nvme_phys_queue_cqe_status(cqe);
 	if (blk_mq_complete_request_remote(rq))
 		return;
 	if (!blk_mq_add_to_batch(rq, &done->batch, nreq->status,
@@ -243,7 +255,7 @@ static void nvme_phys_queue_handle_admin_cqe(struct nvme_phys_queue *q,
 		return;
 	}
 	slot->pending = false;
-	slot->status = le16_to_cpu(cqe->status) >> 1;
+	slot->status = nvme_phys_queue_cqe_status(cqe);
 	slot->result = le32_to_cpu(cqe->result.u32);
 	complete(&slot->done);
 }
@@ -323,6 +335,8 @@ static irqreturn_t nvme_phys_queue_irq(int irq, void *data)
  * nvme_phys_queue_request_irq() - request the interrupt of a queue
  * @q: the queue, empty
  *
+ * A queue that is polled has none.
+ *
  * Return: 0 or an error of pci_request_irq().
  */
 int nvme_phys_queue_request_irq(struct nvme_phys_queue *q)
@@ -330,6 +344,8 @@ int nvme_phys_queue_request_irq(struct nvme_phys_queue *q)
 	struct nvme_phys *ctrl = q->ctrl;
 	int err;
 
+	if (q->polled)
+		return 0;
 	/* If there are too few vectors, queues share the last one. */
 	q->vector = min_t(u32, q->id, ctrl->vectors - 1);
 	err = pci_request_irq(ctrl->pdev, q->vector, nvme_phys_queue_irq, NULL,

@@ -15,6 +15,38 @@
 #include "nvme_phys.h"
 
 /**
+ * nvme_phys_in_recovery() - check for PCI error recovery
+ * @ctrl: the controller
+ *
+ * Recovery restarts the controller or fails it, and accesses its configuration
+ * space meanwhile. There is no recovery of a device that is disconnected.
+ * Recovery and removal hold the device lock: a request must not wait for
+ * recovery if removal, or the scan of partitions, waits for the request.
+ *
+ * Return: true if only recovery may reset or fail the controller.
+ */
+bool nvme_phys_in_recovery(const struct nvme_phys *ctrl)
+{
+	pci_channel_state_t state = READ_ONCE(ctrl->pdev->error_state);
+
+	lockdep_assert_held(&ctrl->lock);
+	return ctrl->disks_added && state != pci_channel_io_perm_failure &&
+	       (ctrl->in_recovery || state == pci_channel_io_frozen);
+}
+
+/* A PCI error has effects before it is reported: wait up to a second. */
+static bool nvme_phys_await_recovery(struct nvme_phys *ctrl)
+{
+	for (int i = 0; i < 100 && !nvme_phys_in_recovery(ctrl); i++) {
+		if (!ctrl->disks_added || !nvme_phys_is_gone(ctrl) ||
+		    pci_channel_offline(ctrl->pdev))
+			return false;
+		fsleep(10 * USEC_PER_MSEC);
+	}
+	return nvme_phys_in_recovery(ctrl);
+}
+
+/**
  * nvme_phys_quiesce() - stop the submission of requests
  * @ctrl: the controller
  *
@@ -49,6 +81,16 @@ static bool nvme_phys_count_rq(struct request *rq, void *data)
 	return true;
 }
 
+/*
+ * The tasks that have submitted polled requests may not poll any longer: they
+ * are frozen in suspend.
+ */
+static void nvme_phys_poll_all(struct nvme_phys *ctrl)
+{
+	for (unsigned int i = ctrl->queues - ctrl->polled; i < ctrl->queues; i++)
+		nvme_phys_queue_poll(&ctrl->io[i]);
+}
+
 /* Wait for the requests that the controller has, up to NVME_PHYS_DRAIN_MS. */
 static void nvme_phys_drain(struct nvme_phys *ctrl)
 {
@@ -57,6 +99,7 @@ static void nvme_phys_drain(struct nvme_phys *ctrl)
 
 	do {
 		count = 0;
+		nvme_phys_poll_all(ctrl);
 		blk_mq_tagset_busy_iter(&ctrl->tags, nvme_phys_count_rq,
 					&count);
 		if (!count)
@@ -105,16 +148,18 @@ void nvme_phys_unfreeze(struct nvme_phys *ctrl)
  */
 int nvme_phys_freeze(struct nvme_phys *ctrl, unsigned int ms)
 {
-	unsigned long timeout = msecs_to_jiffies(ms);
+	unsigned long end = jiffies + msecs_to_jiffies(ms);
 	struct nvme_phys_ns *ns;
 
 	list_for_each_entry(ns, &ctrl->namespaces, node)
 		blk_freeze_queue_start_non_owner(ns->disk->queue);
 	list_for_each_entry(ns, &ctrl->namespaces, node) {
-		timeout = blk_mq_freeze_queue_wait_timeout(ns->disk->queue,
-							   timeout);
-		if (!timeout)
-			return -EBUSY;
+		while (!blk_mq_freeze_queue_wait_timeout(ns->disk->queue,
+							 HZ / 10)) {
+			if (time_after(jiffies, end))
+				return -EBUSY;
+			nvme_phys_poll_all(ctrl);
+		}
 	}
 	return 0;
 }
@@ -192,7 +237,7 @@ void nvme_phys_reset(struct nvme_phys *ctrl)
 	nvme_phys_suspend_cmb(ctrl);
 	nvme_phys_stop(ctrl, false);
 	if (nvme_phys_restart(ctrl)) {
-		if (!nvme_phys_in_recovery(ctrl))
+		if (!nvme_phys_await_recovery(ctrl))
 			nvme_phys_fail(ctrl);
 		return;
 	}
@@ -212,6 +257,7 @@ void nvme_phys_fail(struct nvme_phys *ctrl)
 		return;
 	dev_err(&ctrl->pdev->dev, "controller failed\n");
 	WRITE_ONCE(ctrl->failed, true);
+	ctrl->in_recovery = false;
 	nvme_phys_suspend_cmb(ctrl);
 	nvme_phys_stop(ctrl, false);
 	nvme_phys_unquiesce(ctrl);
@@ -263,6 +309,8 @@ nvme_phys_abort_or_reset(struct nvme_phys_queue *q, struct request *rq)
 	u32 csts = readl(ctrl->regs + NVME_REG_CSTS);
 
 	if (csts == U32_MAX) {
+		if (nvme_phys_await_recovery(ctrl))
+			return BLK_EH_RESET_TIMER;
 		nvme_phys_fail(ctrl);
 		return BLK_EH_DONE;
 	}
@@ -298,13 +346,13 @@ enum blk_eh_timer_return nvme_phys_timeout(struct request *rq)
 		return BLK_EH_DONE;
 	if (time_before(jiffies, READ_ONCE(rq->deadline)))
 		return BLK_EH_RESET_TIMER;
-	/* PCI error recovery stops the controller, and that completes it. */
+	/* PCI error recovery stops the controller, or lets it go on. */
 	if (nvme_phys_in_recovery(ctrl))
 		return BLK_EH_RESET_TIMER;
 
 	found = nvme_phys_queue_poll(q);
 	if (blk_mq_rq_state(rq) != MQ_RQ_IN_FLIGHT) {
-		if (found)
+		if (found && !q->polled)
 			dev_warn(&ctrl->pdev->dev,
 				 "queue %u: completion without interrupt\n",
 				 q->id);

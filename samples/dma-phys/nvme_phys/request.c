@@ -40,12 +40,14 @@ static void nvme_phys_set_rw(const struct nvme_phys_ns *ns,
 }
 
 static void nvme_phys_set_write_zeroes(const struct nvme_phys_ns *ns,
-				       const struct request *rq,
+				       struct request *rq,
 				       struct nvme_command *cmd)
 {
 	nvme_phys_set_rw(ns, rq, nvme_cmd_write_zeroes, cmd);
 	if (ns->deallocate && !(rq->cmd_flags & REQ_NOUNMAP))
 		cmd->write_zeroes.control |= cpu_to_le16(NVME_WZ_DEAC);
+	if (ns->metadata)
+		nvme_phys_set_pi_zeroes(ns, rq, cmd);
 }
 
 static void nvme_phys_set_flush(const struct nvme_phys_ns *ns,
@@ -80,6 +82,17 @@ static blk_status_t nvme_phys_set_discard(const struct nvme_phys_ns *ns,
 	return BLK_STS_OK;
 }
 
+/* passthru.c has set the command of a program, except for its data. */
+static noinline blk_status_t nvme_phys_set_io_cmd(struct nvme_phys_queue *q,
+						  struct request *rq)
+{
+	struct nvme_phys_request *nreq = blk_mq_rq_to_pdu(rq);
+
+	/* An earlier map with SGL descriptors has set it. */
+	nreq->cmd.common.flags = 0;
+	return rq->bio ? nvme_phys_map_data(q, rq) : BLK_STS_OK;
+}
+
 static blk_status_t nvme_phys_set_command(struct nvme_phys_queue *q,
 					  struct request *rq)
 {
@@ -89,9 +102,13 @@ static blk_status_t nvme_phys_set_command(struct nvme_phys_queue *q,
 	switch (req_op(rq)) {
 	case REQ_OP_READ:
 		nvme_phys_set_rw(ns, rq, nvme_cmd_read, &nreq->cmd);
+		if (unlikely(ns->metadata))
+			return nvme_phys_map_with_metadata(ns, q, rq);
 		return nvme_phys_map_data(q, rq);
 	case REQ_OP_WRITE:
 		nvme_phys_set_rw(ns, rq, nvme_cmd_write, &nreq->cmd);
+		if (unlikely(ns->metadata))
+			return nvme_phys_map_with_metadata(ns, q, rq);
 		return nvme_phys_map_data(q, rq);
 	case REQ_OP_FLUSH:
 		nvme_phys_set_flush(ns, rq, &nreq->cmd);
@@ -101,6 +118,9 @@ static blk_status_t nvme_phys_set_command(struct nvme_phys_queue *q,
 	case REQ_OP_WRITE_ZEROES:
 		nvme_phys_set_write_zeroes(ns, rq, &nreq->cmd);
 		return BLK_STS_OK;
+	case REQ_OP_DRV_IN:
+	case REQ_OP_DRV_OUT:
+		return nvme_phys_set_io_cmd(q, rq);
 	default:
 		return BLK_STS_NOTSUPP;
 	}
@@ -108,7 +128,7 @@ static blk_status_t nvme_phys_set_command(struct nvme_phys_queue *q,
 
 /* ---- Submission ---- */
 
-/* All that is done for a request before its command is queued. */
+/* All that is done for a request before it is started and its command queued. */
 static blk_status_t nvme_phys_prep_rq(struct nvme_phys_queue *q,
 				      struct request *rq)
 {
@@ -129,7 +149,6 @@ static blk_status_t nvme_phys_prep_rq(struct nvme_phys_queue *q,
 	if (unlikely(status))
 		return status;
 	nreq->cmd.common.command_id = nvme_phys_queue_next_id(q, rq->tag);
-	blk_mq_start_request(rq);
 	return BLK_STS_OK;
 }
 
@@ -140,8 +159,10 @@ static blk_status_t nvme_phys_queue_rq(struct blk_mq_hw_ctx *hctx,
 	struct nvme_phys_request *nreq = blk_mq_rq_to_pdu(bd->rq);
 	blk_status_t status = nvme_phys_prep_rq(q, bd->rq);
 
-	if (likely(!status))
+	if (likely(!status)) {
+		nvme_phys_start_rq(q, bd->rq);
 		nvme_phys_queue_submit(q, &nreq->cmd, bd->last);
+	}
 	return status;
 }
 
@@ -223,14 +244,21 @@ static bool nvme_phys_should_retry(struct request *rq)
 	return ++nreq->attempts <= NVME_PHYS_MAX_RETRIES;
 }
 
-/* The controller may ask for a delay. */
+/*
+ * The controller may ask for a delay. Once the request is in the list it may be
+ * queued again and end. A reference to the queue makes the removal of the disk
+ * wait until the work is started here. Removal then cancels it.
+ */
 static void nvme_phys_retry_rq(struct nvme_phys *ctrl, struct request *rq)
 {
 	struct nvme_phys_request *nreq = blk_mq_rq_to_pdu(rq);
 	u16 crd = FIELD_GET(NVME_STATUS_CRD, nreq->status);
+	struct request_queue *queue = rq->q;
 
+	percpu_ref_get(&queue->q_usage_counter);
 	blk_mq_requeue_request(rq, false);
-	blk_mq_delay_kick_requeue_list(rq->q, ctrl->retry_ms[crd]);
+	blk_mq_delay_kick_requeue_list(queue, ctrl->retry_ms[crd]);
+	percpu_ref_put(&queue->q_usage_counter);
 }
 
 static void nvme_phys_unmap_rq(struct request *rq)
@@ -238,6 +266,8 @@ static void nvme_phys_unmap_rq(struct request *rq)
 	struct nvme_phys_request *nreq = blk_mq_rq_to_pdu(rq);
 
 	dma_phys_sg_unmap(&nreq->sg);
+	if (unlikely(blk_integrity_rq(rq)))
+		nvme_phys_unmap_metadata(rq->mq_hctx->driver_data, rq);
 	if (nreq->list.addr)
 		nvme_phys_put_list(rq->mq_hctx->driver_data, &nreq->list);
 }
@@ -297,16 +327,34 @@ static int nvme_phys_init_request(struct blk_mq_tag_set *set,
 	return 0;
 }
 
-/* A queue serves the CPUs to which its interrupt is bound. */
+static int nvme_phys_poll(struct blk_mq_hw_ctx *hctx,
+			  struct io_comp_batch *batch)
+{
+	return nvme_phys_queue_poll(hctx->driver_data);
+}
+
+/*
+ * A queue serves the CPUs to which its interrupt is bound. Polled queues have
+ * no interrupt: all CPUs are spread over them.
+ */
 static void nvme_phys_map_queues(struct blk_mq_tag_set *set)
 {
 	struct nvme_phys *ctrl = set->driver_data;
 	struct blk_mq_queue_map *map = &set->map[HCTX_TYPE_DEFAULT];
 
-	if (ctrl->vectors > ctrl->queues)
+	map->nr_queues = ctrl->queues - ctrl->polled;
+	if (ctrl->vectors > map->nr_queues)
 		blk_mq_map_hw_queues(map, &ctrl->pdev->dev, 1);
 	else
 		blk_mq_map_queues(map);
+	if (!ctrl->polled)
+		return;
+	/* Reads have no queues of their own. */
+	set->map[HCTX_TYPE_READ].nr_queues = 0;
+	map = &set->map[HCTX_TYPE_POLL];
+	map->queue_offset = ctrl->queues - ctrl->polled;
+	map->nr_queues = ctrl->polled;
+	blk_mq_map_queues(map);
 }
 
 static const struct blk_mq_ops nvme_phys_mq_ops = {
@@ -318,6 +366,7 @@ static const struct blk_mq_ops nvme_phys_mq_ops = {
 	.init_hctx = nvme_phys_init_hctx,
 	.init_request = nvme_phys_init_request,
 	.map_queues = nvme_phys_map_queues,
+	.poll = nvme_phys_poll,
 };
 
 /**
@@ -332,6 +381,8 @@ int nvme_phys_alloc_tags(struct nvme_phys *ctrl)
 
 	set->ops = &nvme_phys_mq_ops;
 	set->nr_hw_queues = ctrl->queues;
+	/* A map for polled queues sets BLK_FEAT_POLL of the disks. */
+	set->nr_maps = ctrl->polled ? HCTX_MAX_TYPES : 1;
 	/* A queue with all entries in use would look empty. */
 	set->queue_depth = ctrl->io[0].depth - 1;
 	set->cmd_size = sizeof(struct nvme_phys_request);

@@ -13,10 +13,12 @@ use kernel::{
     dma::phys::{
         Bidirectional,
         Cpu,
+        InFlight,
         Mapping, //
     },
     irq,
     new_condvar,
+    new_mutex,
     pci,
     prelude::*,
     sizes::SZ_4K,
@@ -25,6 +27,7 @@ use kernel::{
         Arc,
         CondVar,
         CondVarTimeoutResult,
+        Mutex,
         SpinLockIrq, //
     },
     time::{
@@ -44,15 +47,15 @@ use crate::{
         Status, //
     },
     module_parameters,
-    queue::{
-        command_id,
-        command_tag,
-        Completions, //
-    },
     recovery::Controller,
     regs::{
         self,
         Regs, //
+    },
+    rings::{
+        command_id,
+        command_tag,
+        Completions, //
     }, //
 };
 
@@ -78,29 +81,45 @@ pub(crate) fn data_memory() -> Result<KVec<u8>> {
 
 /// Data of an admin command, which stays mapped. The zeroes that the CPU writes before each command
 /// reach the device, so that it leaves no data of another command.
-pub(crate) struct AdminData<'bound>(Option<Mapping<'bound, Cpu<KVec<u8>>, Bidirectional>>);
+pub(crate) struct AdminData<'bound> {
+    /// [`None`] if the controller has the data.
+    mapping: Option<Mapping<'bound, Cpu<KVec<u8>>, Bidirectional>>,
+    abandoned: Option<InFlight<'bound, Cpu<KVec<u8>>, Bidirectional>>,
+}
+
+/// The controller still has a command for which nobody waits any longer.
+pub(crate) struct Abandoned;
 
 impl<'bound> AdminData<'bound> {
     pub(crate) fn new(dev: &'bound Device<Bound>) -> Result<Self> {
-        Ok(Self(Some(Mapping::new(dev, data_memory()?)?)))
+        Ok(Self {
+            mapping: Some(Mapping::new(dev, data_memory()?)?),
+            abandoned: None,
+        })
     }
 
     /// Calls `f`, which executes a command, with the data pointer for that. The data is `start`,
     /// and zeroes after it.
     ///
+    /// # Errors
+    ///
+    /// - `EIO` if the command is abandoned;
+    /// - `ENODEV` if one was abandoned before: its data is not [reclaimed](Self::reclaim).
+    ///
     /// # Safety
     ///
-    /// When `f` returns, the controller has completed the command, has not got it, or was disabled.
+    /// When `f` returns, the controller has completed the command, has not got it, or was disabled;
+    /// unless it returns [`Abandoned`].
     pub(crate) unsafe fn transfer<R>(
         &mut self,
         page_size: usize,
         start: &[u8],
-        f: impl FnOnce(Data) -> R,
+        f: impl FnOnce(Data) -> Result<R, Abandoned>,
     ) -> Result<R> {
         if start.len() > ADMIN_BYTES {
             return Err(EINVAL);
         }
-        let mut data = self.0.take().ok_or(EINVAL)?;
+        let mut data = self.mapping.take().ok_or(ENODEV)?;
 
         data.fill(0);
         for (byte, value) in data.iter_mut().zip(start) {
@@ -113,14 +132,30 @@ impl<'bound> AdminData<'bound> {
             page_size,
         ));
 
+        let Ok(result) = result else {
+            self.abandoned = Some(in_flight);
+            return Err(EIO);
+        };
         // SAFETY: The caller guarantees that the controller accesses the data no longer.
-        self.0 = Some(unsafe { in_flight.complete() });
+        self.mapping = Some(unsafe { in_flight.complete() });
         Ok(result)
+    }
+
+    /// Reclaims the data of an abandoned command.
+    ///
+    /// # Safety
+    ///
+    /// The controller was disabled.
+    unsafe fn reclaim(&mut self) {
+        if let Some(in_flight) = self.abandoned.take() {
+            // SAFETY: The caller guarantees that the controller accesses the data no longer.
+            self.mapping = Some(unsafe { in_flight.complete() });
+        }
     }
 
     /// Returns the data after a [`transfer()`](Self::transfer).
     pub(crate) fn bytes(&self) -> Result<&[u8]> {
-        Ok(self.0.as_ref().ok_or(EINVAL)?)
+        Ok(self.mapping.as_ref().ok_or(EINVAL)?)
     }
 
     /// Calls `f`, which changes how the device may be mapped for, while the data is not mapped.
@@ -129,11 +164,68 @@ impl<'bound> AdminData<'bound> {
     ///
     /// Those of [`Mapping::new`].
     pub(crate) fn remap(&mut self, dev: &'bound Device<Bound>, f: impl FnOnce()) -> Result {
-        let data = self.0.take().ok_or(EINVAL)?.unmap();
+        let data = self.mapping.take().ok_or(EINVAL)?.unmap();
 
         f();
-        self.0 = Some(Mapping::new(dev, data)?);
+        self.mapping = Some(Mapping::new(dev, data)?);
         Ok(())
+    }
+}
+
+/// The data of the admin commands of programs. One task at a time has it.
+#[pin_data]
+pub(crate) struct UserData<'bound> {
+    /// [`None`] while a task has it.
+    #[pin]
+    data: Mutex<Option<AdminData<'bound>>>,
+    #[pin]
+    free: CondVar,
+}
+
+impl<'bound> UserData<'bound> {
+    pub(crate) fn new(data: AdminData<'bound>) -> impl PinInit<Self> + 'bound {
+        pin_init!(Self {
+            data <- new_mutex!(Some(data)),
+            free <- new_condvar!(),
+        })
+    }
+
+    /// Calls `f` with the data, once no other task has it.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if a signal interrupts the wait for it.
+    fn with<R>(&self, f: impl FnOnce(&mut AdminData<'bound>) -> R) -> Result<R> {
+        let mut slot = self.data.lock();
+        let mut interrupted = false;
+        let mut data = loop {
+            // Even if interrupted: no other task may have been notified.
+            if let Some(data) = slot.take() {
+                break data;
+            }
+            if interrupted {
+                return Err(EINTR);
+            }
+            interrupted = self.free.wait_interruptible(&mut slot);
+        };
+        drop(slot);
+
+        let result = f(&mut data);
+        *self.data.lock() = Some(data);
+        self.free.notify_one();
+        Ok(result)
+    }
+
+    /// Reclaims the data of an abandoned command. The disks were removed, so no task has the data.
+    ///
+    /// # Safety
+    ///
+    /// The controller was disabled.
+    pub(crate) unsafe fn reclaim(&self) {
+        if let Some(data) = &mut *self.data.lock() {
+            // SAFETY: The caller guarantees that the controller was disabled.
+            unsafe { data.reclaim() };
+        }
     }
 }
 
@@ -188,6 +280,8 @@ enum Progress {
     Done(AdminResult),
     /// It was given up.
     Cancelled,
+    /// The controller has it, but nobody waits for it.
+    Abandoned,
 }
 
 /// The last command of a slot.
@@ -227,6 +321,9 @@ impl Commands<'_> {
                     result: completion.result,
                 });
             }
+            Some(last)
+                if matches!(last.progress, Progress::Abandoned)
+                    && command_id(tag, last.serial) == completion.cid => {}
             _ => self.completions.ignore(dev, completion),
         }
     }
@@ -291,11 +388,31 @@ impl<'bound> Event<'bound> {
         match self.commands.lock().last(slot).progress {
             Progress::Pending => None,
             Progress::Done(result) => Some(Ok(result)),
-            Progress::Cancelled => Some(Err(EIO)),
+            Progress::Cancelled | Progress::Abandoned => Some(Err(EIO)),
         }
     }
 
-    /// Returns whether the controller has the command in `slot`.
+    /// Wakes the task that waits for the command in `slot`. The controller keeps it.
+    pub(crate) fn abandon(&self, slot: Slot) {
+        let mut commands = self.commands.lock();
+        let last = commands.last(slot);
+
+        if matches!(last.progress, Progress::Pending) {
+            last.progress = Progress::Abandoned;
+        }
+        drop(commands);
+        self.wake.notify_all();
+    }
+
+    /// Returns whether the command in `slot` was abandoned.
+    fn is_abandoned(&self, slot: Slot) -> bool {
+        matches!(
+            self.commands.lock().last(slot).progress,
+            Progress::Abandoned
+        )
+    }
+
+    /// Returns whether the controller has the command in `slot`, and a task waits for it.
     pub(crate) fn is_pending(&self, slot: Slot) -> bool {
         self.result(slot).is_none()
     }
@@ -455,8 +572,9 @@ impl Controller<'_> {
     ///
     /// # Errors
     ///
+    /// - `EINTR` if a signal interrupts the wait for the command of another program;
     /// - `ENODEV` if the controller does not run or is gone;
-    /// - `EIO` on a fatal status, or if the controller was stopped;
+    /// - `EIO` on a fatal status, or if the controller was stopped or is being removed;
     /// - `ETIMEDOUT` if the command does not complete.
     pub(crate) fn admin_user(
         &self,
@@ -464,40 +582,50 @@ impl Controller<'_> {
         timeout: Delta,
         data: &mut [u8],
     ) -> Result<AdminResult> {
-        let mut memory = self.admin_lock.lock();
+        self.admin_lock.with(|memory| {
+            // SAFETY: When `run_user()` returns, the controller does not have the command, or it is
+            // abandoned.
+            let result = unsafe {
+                memory.transfer(self.page_size, &[], |pointer| {
+                    command.data = pointer;
+                    self.run_user(&command, timeout)
+                })
+            }??;
 
-        // SAFETY: When `run_user()` returns, the controller does not have the command.
-        let result = unsafe {
-            memory.transfer(self.page_size, &[], |pointer| {
-                command.data = pointer;
-                self.run_user(&command, timeout)
-            })
-        }??;
+            for (byte, value) in data.iter_mut().zip(memory.bytes()?) {
+                *byte = *value;
+            }
+            Ok(result)
+        })?
+    }
 
-        for (byte, value) in data.iter_mut().zip(memory.bytes()?) {
-            *byte = *value;
+    /// Executes an admin command of a program. When this returns, the controller has completed it,
+    /// has not got it, or was disabled; unless it is abandoned, because the disks are removed.
+    fn run_user(
+        &self,
+        command: &Command,
+        timeout: Delta,
+    ) -> Result<Result<AdminResult>, Abandoned> {
+        if let Err(error) = self.submit_user(command) {
+            return Ok(Err(error));
+        }
+        let result = self
+            .event
+            .wait(Slot::User, command, timeout)
+            .or_else(|error| self.wait_until_ended(error));
+
+        // There is no later command in the slot: this task has `admin_lock`.
+        if self.event.is_abandoned(Slot::User) {
+            return Err(Abandoned);
         }
         Ok(result)
     }
 
-    /// Executes an admin command of a program. When this returns, the controller has completed it,
-    /// has not got it, or was disabled.
-    fn run_user(&self, command: &Command, timeout: Delta) -> Result<AdminResult> {
-        self.submit_user(command)?;
-        self.event
-            .wait(Slot::User, command, timeout)
-            .or_else(|error| self.end_user(error))
-    }
-
     /// Ends an admin command of a program: a reset does. If the controller was stopped meanwhile,
-    /// or if PCI error recovery will stop it, that does.
-    fn end_user(&self, error: Error) -> Result<AdminResult> {
-        self.with_state(|state| {
-            if self.event.is_pending(Slot::User) && !self.pdev.is_channel_frozen() {
-                self.reset(state);
-            }
-        });
+    /// or if PCI error recovery stops it, that does.
+    fn wait_until_ended(&self, error: Error) -> Result<AdminResult> {
         loop {
+            self.end_user();
             if let Some(result) = self.event.result(Slot::User) {
                 return result.or(Err(error));
             }

@@ -7,7 +7,8 @@ use kernel::{
         mq::{
             Disk,
             DiskOperations,
-            Limits, //
+            Limits,
+            OpenDisk, //
         },
         SECTOR_SHIFT, //
     },
@@ -16,7 +17,10 @@ use kernel::{
 };
 
 use crate::{
-    admin::data_memory,
+    admin::{
+        data_memory,
+        ADMIN_BYTES, //
+    },
     controller::{
         Admin,
         MAX_SEGMENTS, //
@@ -27,13 +31,15 @@ use crate::{
         CNS_NAMESPACE, //
     },
     ioctl,
+    metadata::Format,
     queue::QueueConfig,
     recovery::Controller,
-    regs, //
+    regs,
+    rings::RateLimit, //
 };
 
-/// The last namespace id for which Identify returns the following ones.
-const NSID_LAST: u32 = u32::MAX - 2;
+/// Maximum number of namespaces to check. A controller may report up to 2^32 - 2.
+const MAX_SCAN: u32 = 1024;
 
 /// A namespace of a controller, which is a disk.
 pub(crate) struct Namespace<'bound> {
@@ -41,13 +47,14 @@ pub(crate) struct Namespace<'bound> {
     pub(crate) id: u32,
     /// Binary logarithm of the block size in bytes.
     pub(crate) shift: u32,
+    pub(crate) format: Format,
     /// Write Zeroes may deallocate blocks.
     pub(crate) deallocate: bool,
 }
 
 impl DiskOperations for Namespace<'_> {
-    fn ioctl(ns: &Self, cmd: u32, arg: usize) -> Result<c_int> {
-        ioctl::ioctl(ns, cmd, arg)
+    fn ioctl(ns: &Self, disk: &OpenDisk<'_, Self>, cmd: u32, arg: usize) -> Result<c_int> {
+        ioctl::ioctl(ns, disk, cmd, arg)
     }
 }
 
@@ -55,7 +62,7 @@ impl DiskOperations for Namespace<'_> {
 struct Identity {
     blocks: u64,
     shift: u32,
-    metadata: u16,
+    format: Format,
     deallocate: bool,
     read_only: bool,
 }
@@ -66,13 +73,13 @@ impl Identity {
         let [dlfeat] = bytes(data, 33)?;
         let [nsattr] = bytes(data, 99)?;
         // Bits 6 and 5 are the upper ones of the index.
-        let format = usize::from(flbas & 0xf | flbas >> 1 & 0x30);
-        let [low, high, shift, _] = bytes(data, 128 + 4 * format)?;
+        let index = usize::from(flbas & 0xf | flbas >> 1 & 0x30);
+        let [low, high, shift, _] = bytes(data, 128 + 4 * index)?;
 
         Ok(Self {
             blocks: u64::from_le_bytes(bytes(data, 0)?),
             shift: shift.into(),
-            metadata: u16::from_le_bytes([low, high]),
+            format: Format::read(data, index, u16::from_le_bytes([low, high]))?,
             // DLFEAT: deallocated blocks read as zeroes, and Write Zeroes may deallocate.
             deallocate: dlfeat & 0x7 == 1 && dlfeat & 1 << 3 != 0,
             read_only: nsattr & 1 << 0 != 0,
@@ -85,7 +92,7 @@ impl Identity {
             && 1usize
                 .checked_shl(self.shift)
                 .is_some_and(|block| block <= max_transfer.min(Limits::MAX_BLOCK_SIZE as usize))
-            && self.metadata == 0
+            && self.format.is_supported()
             && self.blocks <= (i64::MAX as u64) >> self.shift
     }
 }
@@ -117,12 +124,25 @@ fn zeroes_sectors(max_bytes: u32, max_transfer: u32, shift: u32) -> u32 {
     blocks << (shift - SECTOR_SHIFT)
 }
 
+/// Returns whether an SGL may describe the metadata of a request. If memory for the SGLs cannot be
+/// allocated, the metadata of a request is one segment.
+fn has_metadata_lists(ctrl: &Controller<'_>, config: &QueueConfig, identity: &Identity) -> bool {
+    let allocate = || {
+        ctrl.queues()
+            .iter()
+            .try_for_each(|queue| queue.allocate_metadata_lists())
+    };
+
+    identity.format.has_buffers() && config.sgl && ctrl.info.metadata_sgl && allocate().is_ok()
+}
+
 fn limits(
     ctrl: &Controller<'_>,
     config: &QueueConfig,
     page_size: usize,
-    shift: u32,
+    identity: &Identity,
 ) -> Result<Limits> {
+    let shift = identity.shift;
     let info = &ctrl.info;
     let block = 1 << shift;
     let max_hw_bytes = u32::try_from(config.max_transfer)?;
@@ -152,6 +172,9 @@ fn limits(
         write_cache: info.write_cache,
         fua: info.write_cache,
         p2p: ctrl.pdev.supports_p2p(),
+        integrity: identity
+            .format
+            .integrity(has_metadata_lists(ctrl, config, identity)),
     })
 }
 
@@ -162,39 +185,48 @@ fn new_disk<'bound>(
     admin: &mut Admin<'bound>,
     config: &QueueConfig,
     nsid: u32,
+    limit: &mut RateLimit,
 ) -> Result<Option<Disk<'bound, Namespace<'bound>>>> {
     let (status, data) = admin.identify(CNS_NAMESPACE, nsid)?;
     if !status.is_success() {
-        dev_warn!(
-            ctrl.dev(),
-            "namespace {}: status {:#x}\n",
-            nsid,
-            status.raw()
-        );
+        if limit.allow() {
+            dev_warn!(
+                ctrl.dev(),
+                "namespace {}: status {:#x}\n",
+                nsid,
+                status.raw()
+            );
+        }
         return Ok(None);
     }
-    let identity = Identity::read(data)?;
+    let mut identity = Identity::read(data)?;
     if identity.blocks == 0 {
         return Ok(None);
     }
+    identity
+        .format
+        .identify_protection(admin, &ctrl.info, nsid)?;
     if !identity.is_supported(config.max_transfer) {
-        dev_warn!(
-            ctrl.dev(),
-            "namespace {} not supported: {} blocks of 2^{} bytes and {} of metadata\n",
-            nsid,
-            identity.blocks,
-            identity.shift,
-            identity.metadata
-        );
+        if limit.allow() {
+            dev_warn!(
+                ctrl.dev(),
+                "namespace {} not supported: {} blocks of 2^{} bytes and {} of metadata\n",
+                nsid,
+                identity.blocks,
+                identity.shift,
+                identity.format.size
+            );
+        }
         return Ok(None);
     }
 
-    let limits = limits(ctrl, config, admin.caps.page_size(), identity.shift)?;
+    let limits = limits(ctrl, config, admin.caps.page_size(), &identity)?;
     let ns = KBox::new(
         Namespace {
             ctrl: ctrl.clone(),
             id: nsid,
             shift: identity.shift,
+            format: identity.format,
             deallocate: identity.deallocate,
         },
         GFP_KERNEL,
@@ -225,10 +257,26 @@ fn new_disk<'bound>(
     Ok(Some(disk))
 }
 
+/// Calls `f` with the id of each possible namespace, up to a limit.
+fn for_each_nsid<'bound>(
+    admin: &mut Admin<'bound>,
+    max_nsid: u32,
+    mut f: impl FnMut(&mut Admin<'bound>, u32) -> Result,
+) -> Result {
+    if max_nsid > MAX_SCAN {
+        dev_warn!(
+            admin.pdev,
+            "no list of namespaces, only the first {MAX_SCAN} of {max_nsid} are scanned\n"
+        );
+    }
+    (1..=max_nsid.min(MAX_SCAN)).try_for_each(|nsid| f(admin, nsid))
+}
+
 /// Calls `f` with the id of each namespace.
 ///
-/// Identify returns the ids above the given one in ascending order, and 0 at the end. Version 1.0
-/// and some controllers since have no list: then ids that are not in use have no blocks.
+/// Identify returns ids in ascending order, and 0 at the end. Version 1.0 and some controllers
+/// since have no list: then ids that are not in use have no blocks. Only the first list is read. It
+/// has up to [`MAX_SCAN`] ids.
 fn for_each_namespace<'bound>(
     admin: &mut Admin<'bound>,
     max_nsid: u32,
@@ -237,34 +285,32 @@ fn for_each_namespace<'bound>(
     let mut list = data_memory()?;
     let mut nsid = 0;
 
+    const { assert!(MAX_SCAN as usize * size_of::<u32>() == ADMIN_BYTES) };
     if admin.caps.version < regs::VERSION_1_1 {
-        return (1..=max_nsid.min(NSID_LAST + 1)).try_for_each(|nsid| f(admin, nsid));
+        return for_each_nsid(admin, max_nsid, f);
     }
-    loop {
-        let (status, data) = admin.identify(CNS_ACTIVE, nsid)?;
-        if !status.is_success() && nsid == 0 {
-            return (1..=max_nsid.min(NSID_LAST + 1)).try_for_each(|nsid| f(admin, nsid));
-        }
-        if !status.is_success() {
-            return Err(EIO);
-        }
-        list.copy_from_slice(data);
-        for entry in list.chunks_exact(4) {
-            let next = u32::from_le_bytes(bytes(entry, 0)?);
+    let (status, data) = admin.identify(CNS_ACTIVE, 0)?;
+    if !status.is_success() {
+        return for_each_nsid(admin, max_nsid, f);
+    }
+    list.copy_from_slice(data);
+    for entry in list.chunks_exact(size_of::<u32>()) {
+        let next = u32::from_le_bytes(bytes(entry, 0)?);
 
-            if next == 0 {
-                return Ok(());
-            }
-            if next <= nsid {
-                return Err(EPROTO);
-            }
-            nsid = next;
-            f(admin, nsid)?;
-        }
-        if nsid >= NSID_LAST {
+        if next == 0 {
             return Ok(());
         }
+        if next <= nsid {
+            return Err(EPROTO);
+        }
+        nsid = next;
+        f(admin, nsid)?;
     }
+    dev_warn!(
+        admin.pdev,
+        "no more than {MAX_SCAN} namespaces are scanned\n"
+    );
+    Ok(())
 }
 
 /// Creates and adds the disks of all namespaces.
@@ -277,10 +323,11 @@ fn for_each_namespace<'bound>(
 /// Disks that were created are removed with the controller.
 pub(crate) fn add_disks(ctrl: &Arc<Controller<'_>>, config: &QueueConfig) -> Result {
     let mut disks = KVec::new();
+    let mut limit = RateLimit::new();
 
     ctrl.with_state(|state| {
         for_each_namespace(&mut state.admin, ctrl.info.max_nsid, |admin, nsid| {
-            if let Some(disk) = new_disk(ctrl, admin, config, nsid)? {
+            if let Some(disk) = new_disk(ctrl, admin, config, nsid, &mut limit)? {
                 disks.push(disk, GFP_KERNEL)?;
             }
             Ok(())

@@ -20,11 +20,22 @@ pub(crate) mod nvm {
     pub(crate) const FLUSH: u8 = 0x00;
     pub(crate) const WRITE: u8 = 0x01;
     pub(crate) const READ: u8 = 0x02;
+    pub(crate) const WRITE_UNCORRECTABLE: u8 = 0x04;
+    pub(crate) const COMPARE: u8 = 0x05;
     pub(crate) const WRITE_ZEROES: u8 = 0x08;
     pub(crate) const DATASET_MANAGEMENT: u8 = 0x09;
+    pub(crate) const VERIFY: u8 = 0x0c;
 
     /// In dword 12: force unit access.
     pub(crate) const FUA: u32 = 1 << 30;
+    /// In dword 12: the controller inserts and strips protection information.
+    pub(crate) const PRACT: u32 = 1 << 29;
+    /// In dword 12: the controller checks the guard.
+    pub(crate) const CHECK_GUARD: u32 = 1 << 28;
+    /// In dword 12: the controller checks the application tag.
+    pub(crate) const CHECK_APP_TAG: u32 = 1 << 27;
+    /// In dword 12: the controller checks the reference tag.
+    pub(crate) const CHECK_REF_TAG: u32 = 1 << 26;
     /// In dword 12 of Write Zeroes: the blocks may be deallocated.
     pub(crate) const DEALLOCATE: u32 = 1 << 25;
     /// In dword 11 of Dataset Management: deallocate the ranges.
@@ -36,8 +47,20 @@ pub(crate) mod nvm {
 pub(crate) struct Data {
     /// Two PRP entries, or one SGL descriptor.
     pub(crate) words: [u64; 2],
-    /// It is an SGL descriptor.
-    pub(crate) sgl: bool,
+    pub(crate) kind: Psdt,
+}
+
+/// What the data pointer of a command and its metadata pointer are.
+#[derive(Clone, Copy, Default)]
+#[repr(u8)]
+pub(crate) enum Psdt {
+    /// PRP entries, and an address.
+    #[default]
+    Prp = 0,
+    /// An SGL descriptor, and an address.
+    Sgl = 1,
+    /// An SGL descriptor, and the address of one.
+    SglMetadata = 2,
 }
 
 impl Data {
@@ -45,7 +68,7 @@ impl Data {
     pub(crate) fn prps(first: u64, second: u64) -> Self {
         Self {
             words: [first, second],
-            sgl: false,
+            kind: Psdt::Prp,
         }
     }
 }
@@ -55,6 +78,9 @@ impl Data {
 pub(crate) struct Command {
     pub(crate) opcode: u8,
     pub(crate) nsid: u32,
+    pub(crate) dword3: u32,
+    /// DMA address of the metadata, or of an SGL for it.
+    pub(crate) metadata: u64,
     pub(crate) data: Data,
     /// Dwords 10 to 15.
     pub(crate) dwords: [u32; 6],
@@ -63,16 +89,16 @@ pub(crate) struct Command {
 impl Command {
     /// Returns the entry as little-endian words.
     pub(crate) fn entry(&self, cid: u16) -> [u64; 8] {
-        // PSDT, bits 15:14: the data pointer is an SGL.
-        let flags = u32::from(self.data.sgl) << 14;
+        // PSDT, bits 15:14.
+        let flags = (self.data.kind as u32) << 14;
         let first = u32::from(self.opcode) | flags | u32::from(cid) << 16;
         let [dptr_lo, dptr_hi] = self.data.words;
         let [dw10, dw11, dw12, dw13, dw14, dw15] = self.dwords;
 
         [
             join(first, self.nsid),
-            0,
-            0,
+            join(0, self.dword3),
+            self.metadata,
             dptr_lo,
             dptr_hi,
             join(dw10, dw11),
@@ -130,10 +156,16 @@ impl Status {
         self.0 & Self::CODE == 0
     }
 
-    /// Extracts the status from dword 3 of a completion.
+    /// Extracts the status from dword 3 of a completion. Other fields of it have a meaning only if
+    /// there is an error.
     pub(crate) fn from_completion(word: u32) -> Self {
         // CAST: The value has 15 bits.
-        Self((word >> 17) as u16)
+        let status = Self((word >> 17) as u16);
+
+        match status.is_success() {
+            true => Self::SUCCESS,
+            false => status,
+        }
     }
 
     pub(crate) fn from_raw(raw: u32) -> Self {

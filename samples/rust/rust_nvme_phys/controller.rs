@@ -29,6 +29,7 @@ use kernel::{
 use crate::{
     admin::{
         admin_timeout,
+        data_memory,
         AdminData,
         AdminResult,
         Event,
@@ -42,16 +43,16 @@ use crate::{
         Status, //
     },
     identify::Info,
-    queue::{
-        Completions,
-        Queue,
-        Submissions, //
-    },
+    queue::Queue,
     regs::{
         self,
         high,
         low,
         Regs, //
+    },
+    rings::{
+        Completions,
+        Submissions, //
     }, //
 };
 
@@ -60,6 +61,8 @@ use crate::{
 const ABORT_TIMEOUT: Delta = Delta::from_secs(5);
 /// Time limit for pending transactions of a controller that could not be disabled.
 const PENDING_TIMEOUT: Delta = Delta::from_secs(5);
+/// Maximum of CAP.TO, and so of CRTO, in units of 500 ms.
+const MAX_READY_UNITS: u32 = 255;
 
 pub(crate) const MAX_SEGMENTS: usize = 128;
 
@@ -91,12 +94,9 @@ impl Caps {
             low: bar.read(regs::CAP_LO),
             high: bar.read(regs::CAP_HI),
             version: bar.read(regs::VS).into_raw(),
-            ready_timeout: ready_timeout(bar),
+            ready_timeout: ready_timeout(bar)?,
         };
 
-        if caps.low.into_raw() == regs::ALL_ONES {
-            return Err(ENODEV);
-        }
         if caps.page_size() > PAGE_SIZE {
             dev_err!(dev, "minimum page size is {}\n", caps.page_size());
             return Err(EOPNOTSUPP);
@@ -139,15 +139,25 @@ impl Caps {
     }
 }
 
-/// Returns the time limit for `RDY` to follow `EN`. TO is in units of 500 ms and may be 0, and CRTO
-/// has more bits.
-fn ready_timeout(bar: &Regs<'_>) -> Delta {
-    let mut units = bar.read(regs::CAP_LO).to().get();
+/// Returns the time limit for `RDY` to follow `EN`. TO is in units of 500 ms and may be 0. CRTO has
+/// more bits. It is limited to the maximum of TO.
+///
+/// # Errors
+///
+/// `ENODEV` if the controller is gone.
+fn ready_timeout(bar: &Regs<'_>) -> Result<Delta> {
+    let low = bar.read(regs::CAP_LO);
+    let mut units = low.to().get();
 
-    if bar.read(regs::CAP_HI).crwms() {
-        units = units.max(bar.read(regs::CRTO).crwmt().get());
+    if low.into_raw() == regs::ALL_ONES {
+        return Err(ENODEV);
     }
-    Delta::from_millis(500 * (i64::from(units) + 1))
+    if bar.read(regs::CAP_HI).crwms() {
+        units = units
+            .max(bar.read(regs::CRTO).crwmt().get())
+            .min(MAX_READY_UNITS);
+    }
+    Ok(Delta::from_millis(500 * (i64::from(units) + 1)))
 }
 
 /// The registers and the admin queue of a controller.
@@ -163,6 +173,8 @@ pub(crate) struct Admin<'bound> {
     acq: u64,
     /// Data of the commands of the driver.
     data: Option<AdminData<'bound>>,
+    /// A copy of what the last of them has returned, which the controller cannot change.
+    copy: KVec<u8>,
     /// The I/O queues that it may access until it is disabled.
     queues: KVec<Arc<Queue<'bound>>>,
     /// The controller is enabled.
@@ -193,6 +205,7 @@ impl<'bound> Admin<'bound> {
             bar,
             caps,
             data: Some(AdminData::new(dev)?),
+            copy: data_memory()?,
             queues: KVec::new(),
             running: false,
         })
@@ -205,6 +218,16 @@ impl<'bound> Admin<'bound> {
     /// Returns whether the controller is enabled and responds.
     pub(crate) fn is_running(&self) -> bool {
         self.running
+    }
+
+    /// Calls `f`. If it fails, disables the controller.
+    pub(crate) fn or_disable<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let result = f(self);
+
+        if result.is_err() && self.running {
+            let _ = self.disable();
+        }
+        result
     }
 
     /// Waits until `done`. A fatal status ends the wait unless `ignore_fatal`: disabling recovers
@@ -260,24 +283,35 @@ impl<'bound> Admin<'bound> {
             .wait_disabled()
             .inspect_err(|error| dev_err!(self.dev(), "disable failed ({:?})\n", error));
 
-        self.clear_master();
+        self.clear_master(result.is_err());
         self.event.cancel();
         result
     }
 
-    /// Disables bus mastering, and waits for pending transactions, up to a time limit.
+    /// Disables bus mastering. If the controller has `failed` to be disabled, also disables its
+    /// interrupt line, and waits for pending transactions, up to a time limit.
     ///
     /// Only reads can be pending after that, as writes are posted.
-    fn clear_master(&self) {
+    fn clear_master(&self, failed: bool) {
         let start: Instant<Monotonic> = Instant::now();
 
+        if failed {
+            // The controller may assert it with no handler. Other devices may share it.
+            // SAFETY: See below.
+            unsafe { self.pdev.set_intx(false) };
+        }
         // SAFETY: The driver changes the command register with the state of the controller locked,
         // or in a probe, where no other task has it, and allocates and releases vectors in a probe
         // and after the last of these. The PCI core suspends or resets the device between two
-        // callbacks. The first of them locks the state and stops the controller, if it has not
-        // failed, and the second starts it again: in between there is no request that may time out,
-        // and admin commands of programs are refused.
+        // callbacks. The first of them locks the state, and stops the controller if it has not
+        // failed; the second starts it again. In between there is no request that may time out, and
+        // admin commands of programs are refused. In the recovery from an error that is not fatal
+        // the controller runs on, but nothing resets it: see `Controller::in_recovery()`.
         while !unsafe { self.pdev.clear_master() } {
+            // A controller that was disabled has no pending transactions.
+            if !failed {
+                return;
+            }
             if start.elapsed() > PENDING_TIMEOUT {
                 dev_err!(self.dev(), "transactions still pending\n");
                 return;
@@ -305,7 +339,10 @@ impl<'bound> Admin<'bound> {
         self.submissions.reset();
         self.event.reset()?;
         // SAFETY: See `clear_master()`.
-        unsafe { self.pdev.set_master() };
+        unsafe {
+            self.pdev.set_master();
+            self.pdev.set_intx(true);
+        }
         self.bar.write_reg(aqa);
         self.bar.write_reg(regs::ASQ_LO::from_raw(low(asq)));
         self.bar.write_reg(regs::ASQ_HI::from_raw(high(asq)));
@@ -313,7 +350,9 @@ impl<'bound> Admin<'bound> {
         self.bar.write_reg(regs::ACQ_HI::from_raw(high(acq)));
         self.bar.write_reg(cc);
         // It may depend on CC.
-        self.caps.ready_timeout = ready_timeout(&self.bar);
+        if let Ok(timeout) = ready_timeout(&self.bar) {
+            self.caps.ready_timeout = timeout;
+        }
         // From now on it has to be disabled, even if enabling fails.
         self.running = true;
         self.bar.write_reg(cc.with_en(true));
@@ -372,8 +411,8 @@ impl<'bound> Admin<'bound> {
         self.event.wait(Slot::Driver, command, timeout)
     }
 
-    /// Executes an admin command of the driver with data, which starts with `start`. Returns the
-    /// data afterwards.
+    /// Executes an admin command of the driver with data, which starts with `start`. Returns a copy
+    /// of the data afterwards.
     ///
     /// # Errors
     ///
@@ -394,12 +433,14 @@ impl<'bound> Admin<'bound> {
                 if result.is_err() && self.running {
                     let _ = self.disable();
                 }
-                result
+                Ok(result)
             })
         };
 
         let data = self.data.insert(data);
-        Ok((result??.status, data.bytes()?))
+        let status = result??.status;
+        self.copy.copy_from_slice(data.bytes()?);
+        Ok((status, &self.copy))
     }
 
     /// Calls `f`, which changes how the device may be mapped for, while nothing is mapped.
@@ -444,11 +485,14 @@ impl<'bound> Admin<'bound> {
         let size = (queue.depth - 1) << 16 | id;
 
         queue.reset()?;
-        let vector = u32::from(vector) << 16;
+        let interrupt = match queue.polled {
+            true => 0,
+            false => u32::from(vector) << 16 | QUEUE_INTERRUPTS,
+        };
         let created = self.create(
             admin::CREATE_CQ,
             queue.cq_address,
-            [size, vector | QUEUE_INTERRUPTS | QUEUE_CONTIGUOUS],
+            [size, interrupt | QUEUE_CONTIGUOUS],
         )?;
         if !created {
             return Ok(false);
@@ -507,24 +551,25 @@ impl<'bound> Admin<'bound> {
         Ok(count)
     }
 
-    /// Does all that the controller needs for requests after it was enabled again.
+    /// Does all that the controller needs for requests after it was enabled again. Returns whether
+    /// it uses delays of retries.
     ///
     /// # Errors
     ///
     /// - those of [`Admin::set_queue_count`];
     /// - `ENOSPC` if it grants less than its I/O queues;
     /// - `EIO` if it refuses one.
-    pub(crate) fn restart_queues(&mut self, mut info: Info, vectors: u16) -> Result {
+    pub(crate) fn restart_queues(&mut self, info: &Info, vectors: u16) -> Result<bool> {
         let count = u16::try_from(self.queues.len())?;
+        let has_delays = self.set_host_behavior(info)?;
 
-        self.set_host_behavior(&mut info)?;
         if self.set_queue_count(count)? < count {
             return Err(ENOSPC);
         }
         if self.create_queues(vectors)? < self.queues.len() {
             return Err(EIO);
         }
-        Ok(())
+        Ok(has_delays)
     }
 
     /// Executes an Abort command for the command with id `cid`. It is a success even if it has

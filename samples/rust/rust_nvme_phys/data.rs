@@ -14,7 +14,10 @@ use kernel::{
 };
 
 use crate::{
-    command::Data,
+    command::{
+        Data,
+        Psdt, //
+    },
     queue::List, //
 };
 
@@ -76,35 +79,97 @@ fn two_prps(first: &Segment, second: Option<&Segment>, size: u64, page: u64) -> 
     }
 }
 
+/// Returns the descriptor of a segment of `count` descriptors, which is the last one.
+fn last_segment(address: u64, count: usize) -> [u64; 2] {
+    [address, (16 * count) as u64 | SGL_LAST_SEGMENT]
+}
+
+/// Returns the descriptor of data.
+#[inline]
+fn descriptor(segment: &Segment) -> Result<[u64; 2]> {
+    let len = u32::try_from(segment.dma_len())?;
+
+    Ok([segment.dma_address(), u64::from(len) | SGL_DATA])
+}
+
+/// Writes descriptors of `segments` to a list, from descriptor `first` on. Returns how many.
+fn write_descriptors(
+    list: List<'_>,
+    first: usize,
+    segments: impl Iterator<Item = Segment>,
+) -> Result<usize> {
+    let mut count = 0;
+
+    for segment in segments {
+        let [addr, len] = descriptor(&segment)?;
+        let word = 2 * (first + count);
+
+        list.set(word, addr)?;
+        list.set(word + 1, len)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Same as [`describe`], always with SGL descriptors: for a command whose metadata has them.
+pub(crate) fn describe_sgl<'a>(
+    segments: &mut Segments<'_>,
+    list: impl FnOnce() -> Result<List<'a>>,
+) -> Result<Data> {
+    let first = segments.next().ok_or(EINVAL)?;
+    let second = segments.next();
+
+    sgl_descriptors(first, second, segments, list)
+}
+
+/// Describes the metadata, and returns the metadata pointer and whether it points to an SGL. It is
+/// the address of the only segment, or of an SGL in `list`.
+///
+/// # Errors
+///
+/// `EINVAL` or `E2BIG` if the segments cannot be described. The limits of the disks exclude that.
+pub(crate) fn describe_metadata(
+    segments: &mut Segments<'_>,
+    list: Option<List<'_>>,
+) -> Result<(u64, bool)> {
+    let first = segments.next().ok_or(EINVAL)?;
+
+    if first.dma_address() & 3 != 0 {
+        return Err(EINVAL);
+    }
+    let Some(second) = segments.next() else {
+        return Ok((first.dma_address(), false));
+    };
+    let list = list.ok_or(EINVAL)?;
+    let rest = Iterator::chain([first, second].into_iter(), segments);
+    // The first descriptor describes the SGL segment that has the others.
+    let count = write_descriptors(list, 1, rest)?;
+    let [addr, len] = last_segment(list.address() + 16, count);
+
+    list.set(0, addr)?;
+    list.set(1, len)?;
+    Ok((list.address(), true))
+}
+
 fn sgl_descriptors<'a>(
     first: Segment,
     second: Option<Segment>,
     segments: &mut Segments<'_>,
     list: impl FnOnce() -> Result<List<'a>>,
 ) -> Result<Data> {
-    let descriptor = |segment: &Segment| {
-        let len = u32::try_from(segment.dma_len())?;
-        Ok::<_, Error>([segment.dma_address(), u64::from(len) | SGL_DATA])
-    };
     let Some(second) = second else {
         return Ok(Data {
             words: descriptor(&first)?,
-            sgl: true,
+            kind: Psdt::Sgl,
         });
     };
 
     let list = list()?;
-    let mut count = 0;
-    for segment in Iterator::chain([first, second].into_iter(), segments) {
-        let [addr, len] = descriptor(&segment)?;
-
-        list.set(2 * count, addr)?;
-        list.set(2 * count + 1, len)?;
-        count += 1;
-    }
+    let rest = Iterator::chain([first, second].into_iter(), segments);
+    let count = write_descriptors(list, 0, rest)?;
     Ok(Data {
-        words: [list.address(), (16 * count) as u64 | SGL_LAST_SEGMENT],
-        sgl: true,
+        words: last_segment(list.address(), count),
+        kind: Psdt::Sgl,
     })
 }
 

@@ -32,6 +32,10 @@ const CNS_CONTROLLER: u32 = 1;
 pub(crate) const CNS_ACTIVE: u32 = 2;
 /// `CNS` of Identify: limits of the controller for a command set. That of NVM has identifier 0.
 const CNS_COMMAND_SET: u32 = 6;
+/// `CNS` of Identify: a namespace, for a command set.
+pub(crate) const CNS_COMMAND_SET_NAMESPACE: u32 = 5;
+/// Maximum delay of a retry, in units of 100 ms.
+const MAX_DELAY_UNITS: u16 = 100;
 /// Feature id of Host Behavior Support.
 const FEATURE_HOST_BEHAVIOR: u32 = 0x16;
 
@@ -52,6 +56,10 @@ pub(crate) struct Info {
     pub(crate) max_discard: u32,
     /// Maximum number of bytes of Write Zeroes, 0 if there is no limit.
     pub(crate) max_zeroes: u32,
+    /// An SGL may describe metadata.
+    pub(crate) metadata_sgl: bool,
+    /// Formats of namespaces may have other protection information than that with a 16-bit guard.
+    pub(crate) extended_formats: bool,
     /// The highest namespace id.
     pub(crate) max_nsid: u32,
     /// Delays of retries, indexed by the CRD of a status.
@@ -65,14 +73,17 @@ impl Info {
     fn read(caps: &Caps, data: &[u8]) -> Result<Self> {
         let [mdts] = bytes(data, 77)?;
         let [vwc] = bytes(data, 525)?;
+        let ctratt = u32::from_le_bytes(bytes(data, 96)?);
         let oncs = u16::from_le_bytes(bytes(data, 520)?);
         let sgls = u32::from_le_bytes(bytes(data, 536)?);
         // RTD3E is in microseconds, 0 if not reported.
         let shutdown_ms = i64::from(u32::from_le_bytes(bytes(data, 88)?) / 1000);
-        // In units of 100 ms. CRD is 0 if there is no delay.
+        // In units of 100 ms. CRD is 0 if there is no delay. The removal of a disk waits for it.
         let delay = |offset| {
             let units = u16::from_le_bytes(bytes(data, offset)?);
-            Ok::<_, Error>(Delta::from_millis(100 * i64::from(units)))
+            Ok::<_, Error>(Delta::from_millis(
+                100 * i64::from(units.min(MAX_DELAY_UNITS)),
+            ))
         };
 
         Ok(Self {
@@ -88,10 +99,19 @@ impl Info {
             write_zeroes: oncs & 1 << 3 != 0,
             max_discard: 0,
             max_zeroes: 0,
+            metadata_sgl: sgls & 1 << 19 != 0,
+            extended_formats: ctratt & 1 << 15 != 0,
             max_nsid: u32::from_le_bytes(bytes(data, 516)?),
             retry_delays: [Delta::ZERO, delay(128)?, delay(130)?, delay(132)?],
             shutdown_timeout: Delta::from_millis(shutdown_ms.clamp(5_000, 60_000)),
         })
+    }
+
+    /// Clears the delays of retries unless the controller uses them.
+    pub(crate) fn set_delays_used(&mut self, used: bool) {
+        if !used {
+            self.retry_delays = [Delta::ZERO; 4];
+        }
     }
 
     /// Derives the limits of the NVM command set from its Identify data. That of the number of
@@ -150,14 +170,14 @@ impl Admin<'_> {
     }
 
     /// Enables delays of retries, which the controller does not keep over a reset. It uses them
-    /// only then. Clears them in `info` if it refuses.
+    /// only then. Returns whether it does: it may have none, or refuse.
     ///
     /// # Errors
     ///
     /// Those of [`Admin::run`], with the controller disabled.
-    pub(crate) fn set_host_behavior(&mut self, info: &mut Info) -> Result {
+    pub(crate) fn set_host_behavior(&mut self, info: &Info) -> Result<bool> {
         if info.retry_delays.iter().all(|delay| delay.is_zero()) {
-            return Ok(());
+            return Ok(false);
         }
         let command = Command {
             opcode: admin::SET_FEATURES,
@@ -167,10 +187,7 @@ impl Admin<'_> {
 
         // The first byte is ACRE.
         let (status, _) = self.transfer(command, &[1])?;
-        if !status.is_success() {
-            info.retry_delays = [Delta::ZERO; 4];
-        }
-        Ok(())
+        Ok(status.is_success())
     }
 }
 

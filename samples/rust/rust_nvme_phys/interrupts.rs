@@ -35,18 +35,35 @@ pub(crate) fn allocate(pdev: &pci::Device<Bound>, queues: usize) -> Result<Vecto
     Ok(KBox::pin(vectors, GFP_KERNEL)?)
 }
 
+/// The interrupt line. Dropping it disables the line: a controller that was not disabled may assert
+/// it.
+struct Line<'bound>(&'bound pci::Device<Bound>);
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        // SAFETY: This is dropped in a probe, or after the controller was stopped for good: nothing
+        // else changes the command register. The device lock is held, which excludes the PCI core.
+        unsafe { self.0.set_intx(false) };
+    }
+}
+
 type Registration<'bound, T> = Pin<KBox<irq::NamedRegistration<'bound, T>>>;
 
 /// Interrupt handlers and vectors of a controller.
 pub(crate) struct Interrupts<'bound> {
-    _io: KVec<Registration<'bound, Handler<'bound>>>,
+    io: KVec<Registration<'bound, Handler<'bound>>>,
     _admin: Registration<'bound, AdminHandler<'bound>>,
-    // Dropped last: the handlers borrow it.
+    // Dropped after the handlers, which borrow it.
     vectors: Vectors<'bound>,
+    // Dropped after the vectors: the release of MSI enables it.
+    _line: Line<'bound>,
 }
 
 impl<'bound> Interrupts<'bound> {
     /// Registers the handlers of the admin queue and of `queues`, for controller `index`.
+    ///
+    /// The number of queues that have one is [`queues()`](Self::queues), at least 1: those after a
+    /// failure have none, nor have those that are polled.
     pub(crate) fn new(
         vectors: Vectors<'bound>,
         index: u32,
@@ -56,19 +73,21 @@ impl<'bound> Interrupts<'bound> {
         let last = vectors.len() - 1;
         let mut io = KVec::with_capacity(queues.len(), GFP_KERNEL)?;
 
-        for queue in queues {
+        for queue in queues.iter().filter(|queue| !queue.polled) {
             let name = CString::try_from_fmt(fmt!("{NAME}{index}q{}", queue.id))?;
             let vector = usize::from(queue.id).min(last);
 
-            io.push(
-                Self::register(&vectors, vector, name, Handler(queue.clone()))?,
-                GFP_KERNEL,
-            )?;
+            match Self::register(&vectors, vector, name, Handler(queue.clone())) {
+                Ok(handler) => io.push(handler, GFP_KERNEL)?,
+                Err(error) if io.is_empty() => return Err(error),
+                Err(_) => break,
+            }
         }
         let name = CString::try_from_fmt(fmt!("{NAME}{index}q0"))?;
         Ok(Self {
-            _io: io,
+            io,
             _admin: Self::register(&vectors, 0, name, AdminHandler(event))?,
+            _line: Line(vectors.device()),
             vectors,
         })
     }
@@ -93,6 +112,11 @@ impl<'bound> Interrupts<'bound> {
             )
         };
         KBox::pin_init(registration, GFP_KERNEL)
+    }
+
+    /// Returns the number of I/O queues that have a handler.
+    pub(crate) fn queues(&self) -> usize {
+        self.io.len()
     }
 
     /// Returns the number of vectors, at least 1.

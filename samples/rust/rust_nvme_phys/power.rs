@@ -50,6 +50,7 @@ impl Controller<'_> {
     fn suspend_ctrl(&self, shutdown: bool) {
         self.with_state(|state| {
             if !self.has_failed() {
+                self.suspend_cmb(state);
                 self.stop(state, shutdown);
             }
         });
@@ -86,7 +87,11 @@ impl Controller<'_> {
     }
 
     /// Handles a PCI error (AER, DPC). After a fatal one the device is reset.
+    ///
+    /// If recovery fails, this is called again with [`ChannelState::Failed`]. Not so on s390: then
+    /// requests wait until the driver is unbound.
     fn error_detected(&self, channel: ChannelState) -> Recovery {
+        self.with_state(|state| state.recovering = !self.has_failed());
         match channel {
             ChannelState::Normal => Recovery::CanRecover,
             ChannelState::Frozen => {
@@ -117,6 +122,7 @@ impl Controller<'_> {
     /// device below the port does.
     fn recovered(&self) {
         self.with_state(|state| {
+            state.recovering = false;
             if state.admin.is_running() {
                 self.unquiesce(state);
             }

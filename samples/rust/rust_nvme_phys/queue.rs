@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Queue pairs: submission of commands, handling of completions (NVM Express 1.4, section 4.1).
+//! Queue pairs of requests: submission of commands, handling of completions.
 
 use kernel::{
     block::mq::{
@@ -13,15 +13,14 @@ use kernel::{
         Device, //
     },
     dma::{
-        phys::RequestMapping,
+        phys::{
+            IntegrityMapping,
+            MapError,
+            RequestMapping, //
+        },
         Coherent, //
     },
-    io::{
-        io_project,
-        io_read,
-        io_write,
-        Io, //
-    },
+    io::io_write,
     irq,
     new_spinlock,
     prelude::*,
@@ -31,20 +30,12 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        barrier::{
-            dma_mb,
-            Read, //
-        },
         new_spinlock_irq,
         Arc,
         AtomicSlot,
+        SetOnce,
         SpinLock,
         SpinLockIrq, //
-    },
-    time::{
-        Delta,
-        Instant,
-        Monotonic, //
     }, //
 };
 
@@ -52,14 +43,18 @@ use crate::{
     block::Namespace,
     command::{
         Command,
-        Completion,
+        Psdt,
         Status, //
     },
     controller::Caps,
     data,
-    regs::{
-        self,
-        Regs, //
+    regs::Regs,
+    request::Payload,
+    rings::{
+        command_id,
+        command_tag,
+        Completions,
+        Submissions, //
     }, //
 };
 
@@ -69,242 +64,15 @@ type Rq<'bound> = ARef<Request<Namespace<'bound>>>;
 const LIST_WORDS: usize = 512;
 /// Number of lists in one allocation.
 const LISTS: usize = 8;
-
-/// A command id has the tag in its low bits, and above it the generation: the number of the
-/// submission with this tag. So a late completion is not taken for that of the next command.
-const TAG_BITS: u32 = 12;
-/// Maximum number of entries in a queue, which has fewer commands.
-pub(crate) const MAX_DEPTH: u32 = 1 << TAG_BITS;
-
-/// Returns the id of submission `serial` with `tag`, which is less than [`MAX_DEPTH`].
-pub(crate) fn command_id(tag: u32, serial: u32) -> u16 {
-    // CAST: The upper bits of the serial number are dropped.
-    (tag | serial << TAG_BITS) as u16
-}
-
-/// Returns the tag in a command id.
-pub(crate) fn command_tag(id: u16) -> u32 {
-    u32::from(id) % MAX_DEPTH
-}
-
-/// A limit for log lines, the same as that of `dev_warn_ratelimited()`.
-struct RateLimit {
-    start: Instant<Monotonic>,
-    lines: u32,
-}
-
-impl RateLimit {
-    const INTERVAL: Delta = Delta::from_secs(5);
-    const BURST: u32 = 10;
-
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            lines: 0,
-        }
-    }
-
-    /// Returns whether another line may be logged.
-    fn allow(&mut self) -> bool {
-        if self.start.elapsed() > Self::INTERVAL {
-            *self = Self::new();
-        }
-        self.lines = self.lines.saturating_add(1);
-        self.lines <= Self::BURST
-    }
-}
-
-/// A submission queue.
-///
-/// The controller reads this memory until it is disabled.
-pub(crate) struct Submissions<'bound> {
-    bar: Arc<Regs<'bound>>,
-    depth: u32,
-    entries: Coherent<[[u64; 8]]>,
-    doorbell: usize,
-    /// Next entry to fill.
-    tail: u32,
-    /// Value last written to the doorbell.
-    last_tail: u32,
-}
-
-/// A completion queue.
-///
-/// The controller writes this memory until it is disabled.
-pub(crate) struct Completions<'bound> {
-    bar: Arc<Regs<'bound>>,
-    depth: u32,
-    entries: Coherent<[[u32; 4]]>,
-    doorbell: usize,
-    /// Next entry to check.
-    head: u32,
-    /// Phase bit of the next new entry. It is inverted at each wrap-around.
-    phase: bool,
-    /// Value last written to the doorbell.
-    last_head: u32,
-    /// Queue id.
-    id: u16,
-    /// Number of completions of unknown commands.
-    ignored: u32,
-    limit: RateLimit,
-}
-
-/// Returns the index after `entry`.
-fn next(entry: u32, depth: u32) -> u32 {
-    if entry + 1 < depth {
-        entry + 1
-    } else {
-        0
-    }
-}
-
-impl<'bound> Submissions<'bound> {
-    /// Allocates the queue with id `id` and `depth` entries.
-    pub(crate) fn new(
-        dev: &Device<Bound>,
-        bar: Arc<Regs<'bound>>,
-        caps: &Caps,
-        id: u16,
-        depth: u32,
-    ) -> Result<Self> {
-        // CAST: The number of entries fits into `usize`. Coherent memory is page aligned, as queues
-        // must be.
-        Ok(Self {
-            bar,
-            depth,
-            entries: Coherent::zeroed_slice(dev, depth as usize, GFP_KERNEL)?,
-            doorbell: regs::sq_doorbell(id, caps.doorbell_stride()),
-            tail: 0,
-            last_tail: 0,
-        })
-    }
-
-    /// Returns the DMA address of the queue.
-    pub(crate) fn address(&self) -> u64 {
-        self.entries.dma_address()
-    }
-
-    /// Empties the queue. The controller must not access it.
-    pub(crate) fn reset(&mut self) {
-        self.tail = 0;
-        self.last_tail = 0;
-    }
-
-    /// Adds `command`. The queue is never full: there are fewer commands than entries.
-    pub(crate) fn push(&mut self, command: &Command, cid: u16) -> Result {
-        let entry = io_project!(self.entries, [try: self.tail as usize]);
-
-        for (i, word) in command.entry(cid).into_iter().enumerate() {
-            io_write!(entry, [try: i], word);
-        }
-        self.tail = next(self.tail, self.depth);
-        Ok(())
-    }
-
-    /// Rings the doorbell if there are new commands.
-    #[inline]
-    pub(crate) fn ring(&mut self) -> Result {
-        if self.last_tail == self.tail {
-            return Ok(());
-        }
-        self.last_tail = self.tail;
-        // The register write is ordered after the preceding writes to memory.
-        self.bar.try_write32(self.tail, self.doorbell)
-    }
-}
-
-impl<'bound> Completions<'bound> {
-    /// Allocates the queue with id `id` and `depth` entries.
-    pub(crate) fn new(
-        dev: &Device<Bound>,
-        bar: Arc<Regs<'bound>>,
-        caps: &Caps,
-        id: u16,
-        depth: u32,
-    ) -> Result<Self> {
-        // CAST: See `Submissions`.
-        Ok(Self {
-            bar,
-            depth,
-            entries: Coherent::zeroed_slice(dev, depth as usize, GFP_KERNEL)?,
-            doorbell: regs::cq_doorbell(id, caps.doorbell_stride()),
-            head: 0,
-            phase: true,
-            last_head: 0,
-            id,
-            ignored: 0,
-            limit: RateLimit::new(),
-        })
-    }
-
-    /// Returns the DMA address of the queue.
-    pub(crate) fn address(&self) -> u64 {
-        self.entries.dma_address()
-    }
-
-    /// Empties the queue. The controller must not access it.
-    pub(crate) fn reset(&mut self) -> Result {
-        for entry in 0..self.depth as usize {
-            io_project!(self.entries, [try: entry]).copy_write([0; 4]);
-        }
-        self.head = 0;
-        self.phase = true;
-        self.last_head = 0;
-        Ok(())
-    }
-
-    /// Reads the next completion, if there is a new one.
-    pub(crate) fn pop(&mut self) -> Result<Option<Completion>> {
-        let head = self.head as usize;
-        let word3 = u32::from_le(io_read!(self.entries, [try: head][try: 3]));
-        if (word3 & 1 << 16 != 0) != self.phase {
-            return Ok(None);
-        }
-
-        // Read the rest of the entry after its phase bit.
-        dma_mb(Read);
-        let result = u32::from_le(io_read!(self.entries, [try: head][try: 0]));
-
-        self.head = next(self.head, self.depth);
-        self.phase ^= self.head == 0;
-        Ok(Some(Completion {
-            // CAST: The command id is the low half.
-            cid: word3 as u16,
-            status: Status::from_completion(word3),
-            result,
-        }))
-    }
-
-    /// Counts a completion of a command that the controller does not have: of an old command, or of
-    /// none.
-    #[cold]
-    pub(crate) fn ignore(&mut self, dev: &Device<Bound>, completion: &Completion) {
-        self.ignored = self.ignored.wrapping_add(1);
-        if self.limit.allow() {
-            dev_warn!(
-                dev,
-                "queue {}: completion of unknown command {:#x} ignored ({} so far)\n",
-                self.id,
-                completion.cid,
-                self.ignored
-            );
-        }
-    }
-
-    /// Rings the doorbell if entries were read, which may be reused then.
-    pub(crate) fn ring(&mut self) -> Result {
-        if self.last_head == self.head {
-            return Ok(());
-        }
-        self.last_head = self.head;
-        self.bar.try_write32(self.head, self.doorbell)
-    }
-}
+/// Words of a list for metadata: 16 SGL descriptors.
+const METADATA_WORDS: usize = 32;
 
 /// A request that the controller has.
 enum InFlight<'bound> {
     /// With data.
     Mapped(RequestMapping<'bound, Namespace<'bound>>),
+    /// With data and metadata.
+    WithMetadata(IntegrityMapping<'bound, Namespace<'bound>>),
     /// Without data.
     Plain(Rq<'bound>),
 }
@@ -313,6 +81,7 @@ impl<'bound> InFlight<'bound> {
     fn request(&self) -> &Request<Namespace<'bound>> {
         match self {
             Self::Mapped(mapping) => mapping.request(),
+            Self::WithMetadata(mapping) => mapping.request(),
             Self::Plain(rq) => rq,
         }
     }
@@ -327,6 +96,8 @@ impl<'bound> InFlight<'bound> {
         match self {
             // SAFETY: The caller guarantees that the controller accesses the data no longer.
             Self::Mapped(mapping) => unsafe { mapping.unmap() },
+            // SAFETY: See above.
+            Self::WithMetadata(mapping) => unsafe { mapping.unmap() },
             Self::Plain(rq) => rq,
         }
     }
@@ -365,10 +136,14 @@ pub(crate) struct Queue<'bound> {
     /// Queue id, at least 1; 0 is the admin queue.
     pub(crate) id: u16,
     pub(crate) depth: u32,
+    /// It has no interrupt: submitters poll.
+    pub(crate) polled: bool,
     sgl: bool,
     page_size: u64,
     tags: KVec<Tag<'bound>>,
     lists: KVec<Coherent<[u64]>>,
+    /// Lists for metadata, if it may have more than one segment.
+    metadata_lists: SetOnce<Coherent<[u64]>>,
     /// DMA addresses of the two queues.
     pub(crate) sq_address: u64,
     pub(crate) cq_address: u64,
@@ -404,6 +179,7 @@ impl<'bound> Queue<'bound> {
         bar: Arc<Regs<'bound>>,
         caps: &Caps,
         id: u16,
+        polled: bool,
         config: QueueConfig,
     ) -> Result<Arc<Self>> {
         let count = config.tags() as usize;
@@ -425,10 +201,12 @@ impl<'bound> Queue<'bound> {
                 dev,
                 id,
                 depth: config.depth,
+                polled,
                 sgl: config.sgl,
                 page_size: caps.page_size() as u64,
                 tags,
                 lists,
+                metadata_lists: SetOnce::new(),
                 sq_address: submissions.address(),
                 cq_address: completions.address(),
                 submissions <- new_spinlock!(submissions),
@@ -455,7 +233,74 @@ impl<'bound> Queue<'bound> {
         Ok(List {
             memory: self.lists.get(tag / LISTS).ok_or(EINVAL)?,
             first: tag % LISTS * LIST_WORDS,
+            words: LIST_WORDS,
         })
+    }
+
+    /// Allocates lists for metadata, if there are none. The disks are not yet added.
+    pub(crate) fn allocate_metadata_lists(&self) -> Result {
+        if self.metadata_lists.as_ref().is_none() {
+            let words = self.tags.len() * METADATA_WORDS;
+
+            self.metadata_lists
+                .populate(Coherent::zeroed_slice(self.dev, words, GFP_KERNEL)?);
+        }
+        Ok(())
+    }
+
+    /// Returns the list for metadata of `tag`, if there are any.
+    fn metadata_list(&self, tag: u32) -> Option<List<'_>> {
+        Some(List {
+            memory: self.metadata_lists.as_ref()?,
+            first: tag as usize * METADATA_WORDS,
+            words: METADATA_WORDS,
+        })
+    }
+
+    /// Maps data and metadata of `rq`, and describes them in its command. The rest of the command
+    /// is written before.
+    ///
+    /// # Errors
+    ///
+    /// Same as for [`Queue::prepare`].
+    #[cold]
+    fn prepare_with_metadata(
+        &self,
+        ns: &Namespace<'bound>,
+        rq: Rq<'bound>,
+        command: &mut Command,
+    ) -> Result<InFlight<'bound>, (Error, Rq<'bound>)> {
+        let tag = rq.tag();
+        let metadata_list = self.metadata_list(tag);
+        let failed = |error: MapError<Rq<'bound>>| {
+            let (error, rq) = error.into_parts();
+            (map_error(ns, error), rq)
+        };
+
+        let (mapping, data) = RequestMapping::map(self.dev, rq, |segments| {
+            let list = || self.list(tag);
+
+            match metadata_list {
+                Some(_) => data::describe_sgl(segments, list),
+                None => data::describe(segments, list, self.page_size, self.sgl),
+            }
+        })
+        .map_err(failed)?;
+        // The block layer has stored reference tags when it started the request, before this.
+        // SAFETY: The command is not yet submitted, and is not if this fails.
+        let (mapping, (metadata, is_sgl)) = unsafe {
+            IntegrityMapping::map(self.dev, mapping, |segments| {
+                data::describe_metadata(segments, metadata_list)
+            })
+        }
+        .map_err(failed)?;
+
+        command.data = data;
+        command.metadata = metadata;
+        if is_sgl {
+            command.data.kind = Psdt::SglMetadata;
+        }
+        Ok(InFlight::WithMetadata(mapping))
     }
 
     /// Maps the data of `rq`, and writes its command.
@@ -473,8 +318,9 @@ impl<'bound> Queue<'bound> {
         let tag = rq.tag();
 
         match ns.command(self, &rq, command) {
-            Ok(true) => {}
-            Ok(false) => return Ok(InFlight::Plain(rq)),
+            Ok(Payload::Data) => {}
+            Ok(Payload::DataAndMetadata) => return self.prepare_with_metadata(ns, rq, command),
+            Ok(Payload::None) => return Ok(InFlight::Plain(rq)),
             Err(error) => return Err((error, rq)),
         }
         match RequestMapping::map(self.dev, rq, |segments| {
@@ -595,16 +441,18 @@ impl<'bound> Queue<'bound> {
             for in_flight in done.iter_mut().map_while(Option::take) {
                 // SAFETY: The controller has completed the command.
                 let rq = unsafe { in_flight.unmap() };
-                let status = Status::from_raw(rq.data().load(Relaxed));
+                let status = Status::from_raw(rq.data().status.load(Relaxed));
 
                 batch.complete(rq, status.is_success());
             }
             total += count;
             if count < CHUNK {
-                break;
+                return total != 0;
             }
         }
-        total != 0
+        // `take_completions()` rings only when there are no more.
+        let _ = self.completions.lock().ring();
+        true
     }
 
     /// Takes the requests of the next completions, and returns the number of these. If there are no
@@ -630,6 +478,7 @@ impl<'bound> Queue<'bound> {
             in_flight
                 .request()
                 .data()
+                .status
                 .store(completion.status.raw(), Relaxed);
             if let Some(space) = spaces.next() {
                 *space = Some(in_flight);
@@ -665,7 +514,7 @@ impl<'bound> Queue<'bound> {
             // SAFETY: The caller guarantees it.
             let rq = unsafe { in_flight.unmap() };
 
-            rq.data().store(Status::HOST_ABORTED.raw(), Relaxed);
+            rq.data().status.store(Status::HOST_ABORTED.raw(), Relaxed);
             complete(rq);
         }
     }
@@ -711,11 +560,12 @@ fn map_error(ns: &Namespace<'_>, error: Error) -> Error {
     }
 }
 
-/// Memory that a command points to: a PRP list, an SGL segment or a DSM range.
+/// Memory that a command points to: a PRP list, SGL segments or a DSM range.
 #[derive(Clone, Copy)]
 pub(crate) struct List<'a> {
     memory: &'a Coherent<[u64]>,
     first: usize,
+    words: usize,
 }
 
 impl List<'_> {
@@ -726,7 +576,7 @@ impl List<'_> {
 
     /// Sets the word at `index`.
     pub(crate) fn set(&self, index: usize, word: u64) -> Result {
-        if index >= LIST_WORDS {
+        if index >= self.words {
             return Err(E2BIG);
         }
         io_write!(*self.memory, [try: self.first + index], word.to_le());

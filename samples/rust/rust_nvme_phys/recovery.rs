@@ -16,6 +16,7 @@ use kernel::{
         Bound,
         Device, //
     },
+    dma::phys::Peer,
     new_mutex,
     pci,
     prelude::*,
@@ -39,31 +40,41 @@ use crate::{
     admin::{
         AdminData,
         Event,
-        Slot, //
+        Slot,
+        UserData, //
     },
     block::Namespace,
     cmb::Cmb,
-    command::Command,
+    command::{
+        Command,
+        Status, //
+    },
     controller::Admin,
     identify::Info,
-    queue::{
-        command_id,
-        Queue, //
-    },
+    queue::Queue,
     regs,
-    request::complete_rq, //
+    request::complete_rq,
+    rings::command_id, //
 };
 
 /// Time limit for requests in flight before a stop, or a suspend.
 pub(crate) const DRAIN_TIMEOUT: Delta = Delta::from_secs(5);
+/// Time limit for the report of a PCI error of a controller that does not respond.
+const DETECTION_TIMEOUT: Delta = Delta::from_secs(1);
 
 /// The state of a controller. Its lock also serializes the admin commands of the driver.
 pub(crate) struct State<'bound> {
     pub(crate) admin: Admin<'bound>,
+    /// The CMB, if it is shared.
+    shared_cmb: Option<Peer<'bound>>,
     /// No request reaches the I/O queues.
     quiesced: bool,
+    /// The disks were added, and are not being removed.
+    disks_added: bool,
     /// The disks are being removed: programs get no more admin commands.
     removing: bool,
+    /// From a PCI error until the end of the recovery from it.
+    pub(crate) recovering: bool,
     /// The controller has failed, and its disks are not yet marked dead.
     newly_failed: bool,
 }
@@ -82,12 +93,14 @@ pub(crate) struct Controller<'bound> {
     /// Serializes the admin commands of programs, and has their data. It is taken before the lock
     /// of the state, which is not held while a command waits.
     #[pin]
-    pub(crate) admin_lock: Mutex<AdminData<'bound>>,
+    pub(crate) admin_lock: UserData<'bound>,
     pub(crate) event: Arc<Event<'bound>>,
     /// Memory page size of the controller, in bytes.
     pub(crate) page_size: usize,
     /// A request was refused because there is no P2P path.
     path_warned: Atomic<bool>,
+    /// The controller uses the delays of retries in `info`.
+    has_delays: Atomic<bool>,
     /// The controller will not run again, and requests fail. Written with the state locked.
     failed: Atomic<bool>,
     queues: KVec<Arc<Queue<'bound>>>,
@@ -122,12 +135,16 @@ impl<'bound> Controller<'bound> {
                 cmb,
                 state <- new_mutex!(State {
                     admin,
+                    shared_cmb: None,
                     quiesced: false,
+                    disks_added: false,
                     removing: false,
+                    recovering: false,
                     newly_failed: false,
                 }),
-                admin_lock <- new_mutex!(data),
+                admin_lock <- UserData::new(data),
                 path_warned: Atomic::new(false),
+                has_delays: Atomic::new(true),
                 failed: Atomic::new(false),
                 queues,
                 vectors,
@@ -144,6 +161,14 @@ impl<'bound> Controller<'bound> {
 
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Relaxed)
+    }
+
+    /// Returns the delay that the controller asks for before a retry.
+    pub(crate) fn retry_delay(&self, status: Status) -> Delta {
+        match self.has_delays.load(Relaxed) {
+            true => self.info.retry_delays[status.retry_delay()],
+            false => Delta::ZERO,
+        }
     }
 
     /// Says once why a request is refused.
@@ -199,6 +224,41 @@ impl<'bound> Controller<'bound> {
         }
     }
 
+    /// Returns whether PCI error recovery restarts the controller, fails it or lets it go on. It
+    /// accesses its configuration space meanwhile, so nobody else may reset the controller.
+    ///
+    /// There is no recovery of a device that is disconnected. Recovery and removal hold the device
+    /// lock: a request must not wait for recovery if removal, or the scan of partitions, waits for
+    /// the request.
+    fn in_recovery(&self, state: &State<'bound>) -> bool {
+        state.disks_added
+            && (self.pdev.is_channel_frozen()
+                || (state.recovering && !self.pdev.is_channel_offline()))
+    }
+
+    /// Same as [`in_recovery()`](Self::in_recovery). A PCI error has effects before it is reported:
+    /// waits for the report, up to a time limit.
+    fn enters_recovery(&self, state: &State<'bound>) -> bool {
+        let start: Instant<Monotonic> = Instant::now();
+
+        while state.disks_added
+            && regs::status(&state.admin.bar).is_err()
+            && !self.in_recovery(state)
+            && !self.pdev.is_channel_offline()
+            && start.elapsed() < DETECTION_TIMEOUT
+        {
+            fsleep(Delta::from_millis(10));
+        }
+        self.in_recovery(state)
+    }
+
+    /// Polls for requests whose submitters may not poll any longer: they are frozen in suspend.
+    fn poll_all(&self) {
+        for queue in self.queues.iter().filter(|queue| queue.polled) {
+            queue.poll();
+        }
+    }
+
     /// Waits for the requests in flight, up to a time limit.
     fn drain(&self) {
         let start: Instant<Monotonic> = Instant::now();
@@ -210,6 +270,7 @@ impl<'bound> Controller<'bound> {
             if count == 0 {
                 return;
             }
+            self.poll_all();
             if late {
                 dev_warn!(self.dev(), "{count} requests still in flight\n");
                 return;
@@ -250,7 +311,34 @@ impl<'bound> Controller<'bound> {
         self.try_restart(state).inspect_err(|error| {
             dev_err!(self.dev(), "restart failed ({:?})\n", error);
             let _ = state.admin.disable();
-        })
+        })?;
+        if let Some(cmb) = &state.shared_cmb {
+            cmb.resume();
+        }
+        Ok(())
+    }
+
+    /// Revokes the clients of the CMB before the controller stops. New mappings fail until it was
+    /// restarted. Programs keep their pages: those cannot be revoked without removing them.
+    pub(crate) fn suspend_cmb(&self, state: &State<'bound>) {
+        if let Some(cmb) = &state.shared_cmb {
+            let _ = cmb
+                .suspend(DRAIN_TIMEOUT)
+                .inspect_err(|error| dev_warn!(self.dev(), "CMB is still mapped ({:?})\n", error));
+        }
+    }
+
+    /// Stores the CMB, if it is shared.
+    pub(crate) fn set_shared_cmb(&self, cmb: Option<Peer<'bound>>) {
+        self.with_state(|state| state.shared_cmb = cmb);
+    }
+
+    /// Unregisters the CMB, and waits until it is not mapped. The controller runs, or is gone.
+    pub(crate) fn unshare_cmb(&self) {
+        // Dropped without the lock.
+        let cmb = self.with_state(|state| state.shared_cmb.take());
+
+        drop(cmb);
     }
 
     fn try_restart(&self, state: &mut State<'bound>) -> Result {
@@ -262,7 +350,9 @@ impl<'bound> Controller<'bound> {
         if let Some(cmb) = self.cmb {
             cmb.enable(&state.admin.bar);
         }
-        state.admin.restart_queues(self.info, self.vectors)
+        let has_delays = state.admin.restart_queues(&self.info, self.vectors)?;
+        self.has_delays.store(has_delays, Relaxed);
+        Ok(())
     }
 
     /// Stops and restarts the controller. Its requests are retried. If it cannot be restarted it
@@ -270,9 +360,10 @@ impl<'bound> Controller<'bound> {
     /// fails it.
     pub(crate) fn reset(&self, state: &mut State<'bound>) {
         dev_warn!(self.dev(), "resetting\n");
+        self.suspend_cmb(state);
         self.stop(state, false);
         if self.restart(state).is_err() {
-            if !self.pdev.is_channel_frozen() {
+            if !self.enters_recovery(state) {
                 self.fail(state);
             }
             return;
@@ -281,13 +372,15 @@ impl<'bound> Controller<'bound> {
         dev_info!(self.dev(), "reset done\n");
     }
 
-    /// Gives the controller up. From now on all requests fail.
+    /// Gives the controller up. From now on all requests fail, and the CMB cannot be mapped.
     pub(crate) fn fail(&self, state: &mut State<'bound>) {
         if self.has_failed() {
             return;
         }
         dev_err!(self.dev(), "controller failed\n");
         self.set_failed();
+        state.recovering = false;
+        self.suspend_cmb(state);
         self.stop(state, false);
         self.unquiesce(state);
         state.newly_failed = true;
@@ -330,6 +423,7 @@ impl<'bound> Controller<'bound> {
             if is_late {
                 return Err(EBUSY);
             }
+            self.poll_all();
             fsleep(Delta::from_millis(10));
         }
     }
@@ -344,10 +438,21 @@ impl<'bound> Controller<'bound> {
     /// Stores the disks of the controller, which were added.
     pub(crate) fn set_disks(&self, disks: KVec<Disk<'bound, Namespace<'bound>>>) {
         *self.disks.lock() = disks;
+        self.with_state(|state| state.disks_added = true);
         // The controller may have failed while the disks were added.
         if self.has_failed() {
             self.mark_disks_dead();
         }
+    }
+
+    /// Resets the controller to end the admin command of a program, except in PCI error recovery,
+    /// which may reset it.
+    pub(crate) fn end_user(&self) {
+        self.with_state(|state| {
+            if self.event.is_pending(Slot::User) && !self.in_recovery(state) {
+                self.reset(state);
+            }
+        });
     }
 
     /// Submits an admin command of a program.
@@ -368,13 +473,17 @@ impl<'bound> Controller<'bound> {
     /// complete requests.
     pub(crate) fn remove_disks(&self) {
         self.with_state(|state| {
+            state.disks_added = false;
             state.removing = true;
-            // A disk waits for its ioctls. In C it does not: its data has another lifetime.
-            if self.event.is_pending(Slot::User) && !self.has_failed() {
-                self.reset(state);
-            }
-            if state.quiesced || regs::status(&state.admin.bar).is_err() {
+            // A disk waits for its ioctls. In C it does not: its data has another lifetime. The
+            // controller keeps the command until it is stopped.
+            self.event.abandon(Slot::User);
+            let is_stopped = state.quiesced && !state.admin.is_running();
+            if is_stopped || regs::status(&state.admin.bar).is_err() {
                 self.fail(state);
+            } else {
+                // PCI error recovery may have restarted it, and not yet ended.
+                self.unquiesce(state);
             }
         });
 
@@ -395,10 +504,12 @@ impl<'bound> Controller<'bound> {
                 self.set_failed();
             }
         });
+        // SAFETY: The controller was disabled.
+        unsafe { self.admin_lock.reclaim() };
     }
 
     /// Handles a request that timed out.
-    pub(crate) fn timeout(&self, index: u32, tag: u32) -> Timeout {
+    pub(crate) fn timeout(&self, index: u32, tag: u32, is_expired: impl Fn() -> bool) -> Timeout {
         let Some(queue) = self.queue(index) else {
             return Timeout::Restart;
         };
@@ -409,11 +520,11 @@ impl<'bound> Controller<'bound> {
 
         self.with_state(|state| {
             // The request may have been completed, or restarted, while this waited.
-            if queue.serial(tag) != Some(serial) {
+            if queue.serial(tag) != Some(serial) || !is_expired() {
                 return Timeout::Restart;
             }
-            // PCI error recovery stops the controller, and that completes the request.
-            if self.pdev.is_channel_frozen() {
+            // If recovery stops the controller, that completes the request.
+            if self.in_recovery(state) {
                 return Timeout::Restart;
             }
             let found = queue.poll();
@@ -422,11 +533,13 @@ impl<'bound> Controller<'bound> {
                     // The interrupt handler has completed it meanwhile.
                     return Timeout::Restart;
                 }
-                dev_warn!(
-                    self.dev(),
-                    "queue {}: completion without interrupt\n",
-                    queue.id
-                );
+                if !queue.polled {
+                    dev_warn!(
+                        self.dev(),
+                        "queue {}: completion without interrupt\n",
+                        queue.id
+                    );
+                }
                 return Timeout::Done;
             }
             self.abort_or_reset(state, queue, tag, serial)
@@ -441,6 +554,9 @@ impl<'bound> Controller<'bound> {
         serial: u32,
     ) -> Timeout {
         let Ok(csts) = regs::status(&state.admin.bar) else {
+            if self.enters_recovery(state) {
+                return Timeout::Restart;
+            }
             self.fail(state);
             return Timeout::Done;
         };

@@ -24,7 +24,8 @@ use kernel::{
         atomic::{
             Atomic,
             Relaxed, //
-        }, //
+        },
+        AtomicSlot, //
     }, //
 };
 
@@ -49,11 +50,27 @@ use crate::{
 /// Maximum number of retries of a request, also after it was aborted.
 const MAX_RETRIES: u32 = 3;
 
+/// Data of the driver in a request.
+pub(crate) struct RequestState {
+    /// The status that the controller has reported.
+    pub(crate) status: Atomic<u32>,
+    /// The command of a program, see `passthru.rs`.
+    pub(crate) command: AtomicSlot<KBox<Command>>,
+}
+
+/// What a command transfers.
+pub(crate) enum Payload {
+    None,
+    Data,
+    DataAndMetadata,
+}
+
 type Rq<'bound> = ARef<Request<Namespace<'bound>>>;
 
 impl<'bound> Namespace<'bound> {
     /// Returns the first block of a request, and the number of blocks.
-    fn blocks(&self, rq: &Request<Self>) -> (u64, u32) {
+    #[inline]
+    pub(crate) fn blocks(&self, rq: &Request<Self>) -> (u64, u32) {
         (
             rq.sector() >> (self.shift - SECTOR_SHIFT),
             rq.bytes() >> self.shift,
@@ -73,8 +90,19 @@ impl<'bound> Namespace<'bound> {
         command.dwords[2] = count.wrapping_sub(1) & 0xffff | fua;
     }
 
+    /// Writes a command that transfers the blocks of a request.
+    #[inline]
+    fn transfer(&self, rq: &Request<Self>, opcode: u8, command: &mut Command) -> Result<Payload> {
+        self.block_command(rq, opcode, command);
+        if self.format.size == 0 {
+            return Ok(Payload::Data);
+        }
+        self.set_metadata(rq, command)
+    }
+
     fn write_zeroes(&self, rq: &Request<Self>, command: &mut Command) {
         self.block_command(rq, nvm::WRITE_ZEROES, command);
+        self.set_protection_action(rq, command);
         if self.deallocate && !rq.no_unmap() {
             command.dwords[2] |= nvm::DEALLOCATE;
         }
@@ -93,41 +121,38 @@ impl<'bound> Namespace<'bound> {
         Ok(())
     }
 
-    /// Writes the command for `rq`, which is zeroed. Returns whether it transfers data.
+    /// Writes the command for `rq`, which is zeroed.
     #[inline]
     pub(crate) fn command(
         &self,
         queue: &Queue<'bound>,
         rq: &Request<Self>,
         command: &mut Command,
-    ) -> Result<bool> {
+    ) -> Result<Payload> {
         command.nsid = self.id;
         match rq.op() {
-            mq::Op::Read => {
-                self.block_command(rq, nvm::READ, command);
-                return Ok(true);
-            }
-            mq::Op::Write => {
-                self.block_command(rq, nvm::WRITE, command);
-                return Ok(true);
-            }
+            mq::Op::Read => return self.transfer(rq, nvm::READ, command),
+            mq::Op::Write => return self.transfer(rq, nvm::WRITE, command),
             mq::Op::Flush => command.opcode = nvm::FLUSH,
             mq::Op::Discard => self.discard(rq, queue.list(rq.tag())?, command)?,
             mq::Op::WriteZeroes => self.write_zeroes(rq, command),
+            mq::Op::Driver => return self.user_command(rq, command),
             mq::Op::Other => return Err(EOPNOTSUPP),
         }
-        Ok(false)
+        Ok(Payload::None)
     }
 }
 
 #[vtable]
 impl<'bound> Operations for Namespace<'bound> {
     type QueueData = KBox<Self>;
-    /// The status that the controller has reported.
-    type RequestData = MappableData<Atomic<u32>>;
+    type RequestData = MappableData<RequestState>;
 
     fn new_request_data() -> impl PinInit<Self::RequestData, Error> {
-        Ok(MappableData::new(Atomic::new(0)))
+        Ok(MappableData::new(RequestState {
+            status: Atomic::new(0),
+            command: AtomicSlot::empty(),
+        }))
     }
 
     // An error gives the request back, so no reference is kept then.
@@ -162,6 +187,10 @@ impl<'bound> Operations for Namespace<'bound> {
         }
     }
 
+    fn poll(ns: &Self, queue: u32) -> bool {
+        ns.ctrl.queue(queue).is_some_and(|queue| queue.poll())
+    }
+
     fn complete(rq: Rq<'bound>) {
         complete_rq(rq);
     }
@@ -174,15 +203,14 @@ fn should_retry(rq: &Rq<'_>, status: Status) -> bool {
 /// Ends a request, or retries it. The controller no longer has it, and its data is unmapped.
 pub(crate) fn complete_rq(rq: Rq<'_>) {
     let ns = rq.queue_data();
-    let status = Status::from_raw(rq.data().load(Relaxed));
+    let status = Status::from_raw(rq.data().status.load(Relaxed));
 
     // There is no other reference to the request, so these do not fail.
     let _ = match status.to_result() {
         Ok(()) => Request::end(rq, Ok(())),
         Err(_) if ns.ctrl.has_failed() => Request::end(rq, Err(EIO)),
         Err(_) if should_retry(&rq, status) => {
-            // The controller may ask for a delay.
-            let delay = ns.ctrl.info.retry_delays[status.retry_delay()];
+            let delay = ns.ctrl.retry_delay(status);
 
             Request::requeue_after(rq, delay)
         }
@@ -191,7 +219,7 @@ pub(crate) fn complete_rq(rq: Rq<'_>) {
 }
 
 impl TimeoutOperations for Namespace<'_> {
-    fn timeout(ns: &Self, queue: u32, tag: u32) -> Timeout {
-        ns.ctrl.timeout(queue, tag)
+    fn timeout(ns: &Self, queue: u32, tag: u32, is_expired: impl Fn() -> bool) -> Timeout {
+        ns.ctrl.timeout(queue, tag, is_expired)
     }
 }

@@ -5,11 +5,22 @@
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 
 mod disk_private;
+mod driver_request;
 mod limits;
 #[cfg(CONFIG_DMA_PHYS_KUNIT_TEST)]
 mod tests;
 
-pub use self::limits::Limits;
+pub use self::{
+    driver_request::{
+        DriverRequest,
+        OpenDisk, //
+    },
+    limits::{
+        Checksum,
+        Integrity,
+        Limits, //
+    }, //
+};
 
 use self::disk_private::DiskPrivate;
 use crate::{
@@ -67,7 +78,7 @@ const MAX_SECTORS: u64 = (i64::MAX >> SECTOR_SHIFT) as u64;
 pub trait DiskOperations: Operations {
     /// Handles an ioctl of the disk or of a partition that the block layer does not handle.
     ///
-    /// Calls are serialised for each disk. Dropping the disk waits for a running call, and later
+    /// Several may run at the same time. Dropping the disk waits for running calls, and later
     /// calls fail with [`ENODEV`]. Depending on `cmd`, `arg` is a number or an address in user
     /// space. May sleep. The driver checks the permissions of the caller, see
     /// [`Capability`](crate::cred::Capability).
@@ -77,10 +88,11 @@ pub trait DiskOperations: Operations {
     /// [`ENOTTY`] if there is no such ioctl, and others that the driver returns.
     fn ioctl(
         queue_data: <Self::QueueData as ForeignOwnable>::Borrowed<'_>,
+        disk: &OpenDisk<'_, Self>,
         cmd: u32,
         arg: usize,
     ) -> Result<c_int> {
-        let _ = (queue_data, cmd, arg);
+        let _ = (queue_data, disk, cmd, arg);
         Err(ENOTTY)
     }
 }
@@ -109,7 +121,8 @@ pub trait DiskOperations: Operations {
 /// # use kernel::faux;
 /// use kernel::{
 ///     block::mq::{
-///         Disk, DiskOperations, Limits, Operations, Request, TagSet, Timeout, TimeoutOperations,
+///         Disk, DiskOperations, Limits, OpenDisk, Operations, Request, TagSet, Timeout,
+///         TimeoutOperations,
 ///     },
 ///     device::{Bound, Device},
 ///     sync::{aref::ARef, Arc}, //
@@ -139,13 +152,13 @@ pub trait DiskOperations: Operations {
 /// }
 ///
 /// impl TimeoutOperations for Drive {
-///     fn timeout(_serial: &i32, _queue: u32, _tag: u32) -> Timeout {
+///     fn timeout(_: &i32, _queue: u32, _tag: u32, _is_expired: impl Fn() -> bool) -> Timeout {
 ///         Timeout::Restart
 ///     }
 /// }
 ///
 /// impl DiskOperations for Drive {
-///     fn ioctl(serial: &i32, cmd: u32, _arg: usize) -> Result<c_int> {
+///     fn ioctl(serial: &i32, _disk: &OpenDisk<'_, Self>, cmd: u32, _arg: usize) -> Result<c_int> {
 ///         if cmd == 0x5a00 { Ok(*serial) } else { Err(ENOTTY) }
 ///     }
 /// }

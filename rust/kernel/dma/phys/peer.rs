@@ -15,7 +15,8 @@ use crate::{
     sync::atomic::{
         Atomic,
         Relaxed, //
-    }, //
+    },
+    time::Delta, //
 };
 
 /// A BAR that its owner shares with other devices.
@@ -91,11 +92,17 @@ impl<'bound> Peer<'bound> {
     /// # Errors
     ///
     /// - [`EEXIST`] if this was called before.
+    /// - [`EINVAL`] if the address or the length of the BAR is not a multiple of the unit in which
+    ///   the kernel adds pages, 2 MiB on x86.
     /// - [`ENOMEM`] if there is no memory for the pages; it may work later.
     /// - Other errors of `pci_p2pdma_add_resource()`.
     pub fn publish(&self) -> Result {
         let pdev = pci_raw(self.owner);
 
+        // Memory hotplug warns about such a range, and refuses it.
+        if !self.is_aligned()? {
+            return Err(EINVAL);
+        }
         if self.published.xchg(true, Relaxed) {
             return Err(EEXIST);
         }
@@ -108,6 +115,40 @@ impl<'bound> Peer<'bound> {
         // SAFETY: See above.
         unsafe { bindings::pci_p2pmem_publish(pdev, true) };
         Ok(())
+    }
+
+    /// Returns whether pages can be added for exactly the BAR.
+    fn is_aligned(&self) -> Result<bool> {
+        let bar = u32::try_from(self.bar)?;
+        let bits = self.owner.resource_start(bar)? | self.owner.resource_len(bar)?;
+        // SAFETY: This has no requirements.
+        let align = unsafe { bindings::memremap_compat_align() } as u64;
+
+        Ok(bits % align == 0)
+    }
+
+    /// Revokes each [`PeerClient`](super::PeerClient), and waits for the last unmap, up to
+    /// `timeout`. The owner does this before it is reset.
+    ///
+    /// New mappings fail with [`EAGAIN`] until [`resume()`](Self::resume), even if this fails. The
+    /// [published](Self::publish) pages are not revoked. May sleep. The caller must not hold locks
+    /// that the callbacks of clients take. A peer that is suspended may be suspended again.
+    ///
+    /// # Errors
+    ///
+    /// [`ETIMEDOUT`] if the BAR is still mapped.
+    pub fn suspend(&self, timeout: Delta) -> Result {
+        let msecs = timeout.as_millis_ceil().try_into().unwrap_or(0);
+
+        // SAFETY: `owner` is a reference to a device, so the pointer is valid. By the type
+        // invariant this value has registered the BAR.
+        to_result(unsafe { bindings::dma_phys_peer_suspend(pci_raw(self.owner), self.bar, msecs) })
+    }
+
+    /// Allows new mappings after [`suspend()`](Self::suspend).
+    pub fn resume(&self) {
+        // SAFETY: See `suspend()`.
+        unsafe { bindings::dma_phys_peer_resume(pci_raw(self.owner), self.bar) };
     }
 
     /// Returns the range of `len` bytes at `offset` in the BAR.

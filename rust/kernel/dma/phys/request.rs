@@ -2,6 +2,10 @@
 
 //! Block requests mapped for a device.
 
+mod integrity;
+
+pub use integrity::IntegrityMapping;
+
 use super::{
     handle::RawSg,
     mapped::{
@@ -60,18 +64,28 @@ mod private {
         /// Only `RequestMapping` calls this, and keeps the invariant of `MappableData`. Any code
         /// can name a method of a bound.
         unsafe fn list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>);
+
+        /// Same as [`list`](Self::list), for the metadata of the request.
+        ///
+        /// # Safety
+        ///
+        /// Only `IntegrityMapping` calls this, and keeps the invariant of `MappableData`.
+        unsafe fn integrity_list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>);
     }
 }
 
 use private::Sealed as _;
 
-/// Data of the driver in a request, together with space for its [`RequestMapping`].
+/// Data of the driver in a request, together with space for its [`RequestMapping`], and for the
+/// [`IntegrityMapping`] of its metadata.
 ///
 /// It dereferences to the data.
 ///
 /// # Invariants
 ///
-/// `list` is empty unless `mapped`, and then belongs to one [`RequestMapping`].
+/// - `list` is empty unless `mapped`, and then belongs to one [`RequestMapping`].
+/// - `integrity_list` is empty unless `integrity_mapped`, and then belongs to one
+///   [`IntegrityMapping`].
 ///
 /// # Examples
 ///
@@ -109,13 +123,16 @@ pub struct MappableData<D> {
     list: Opaque<bindings::dma_phys_sg>,
     mapped: Atomic<bool>,
     data: D,
+    // Not in a type of its own, so that the fast path, which has no metadata, passes one pointer.
+    integrity_list: Opaque<bindings::dma_phys_sg>,
+    integrity_mapped: Atomic<bool>,
 }
 
-// SAFETY: The list is plain data, which any task may use.
+// SAFETY: The lists are plain data, which any task may use.
 unsafe impl<D: Send> Send for MappableData<D> {}
 
-// SAFETY: A shared reference gives access to a `&D`. The list is accessed only by the one
-// `RequestMapping` that it belongs to.
+// SAFETY: A shared reference gives access to a `&D`. Each list is accessed only by the one mapping
+// that it belongs to.
 unsafe impl<D: Sync> Sync for MappableData<D> {}
 
 impl<D> MappableData<D> {
@@ -127,6 +144,8 @@ impl<D> MappableData<D> {
             list: Opaque::new(pin_init::zeroed()),
             mapped: Atomic::new(false),
             data,
+            integrity_list: Opaque::new(pin_init::zeroed()),
+            integrity_mapped: Atomic::new(false),
         }
     }
 }
@@ -144,6 +163,11 @@ impl<D> private::Sealed for MappableData<D> {
     #[inline]
     unsafe fn list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>) {
         (self.list.get(), &self.mapped)
+    }
+
+    #[inline]
+    unsafe fn integrity_list(&self) -> (*mut bindings::dma_phys_sg, &Atomic<bool>) {
+        (self.integrity_list.get(), &self.integrity_mapped)
     }
 }
 
@@ -268,32 +292,25 @@ impl<'bound, T: MapsRequests> RequestMapping<'bound, T> {
             return Err(MapError::new(Error::from_errno(more), rq));
         }
 
-        // INVARIANT: The list is being mapped, and the iterator has its first segment.
-        let mut segments = Segments {
-            list,
-            iter: iter.as_mut_ptr(),
-            taken: 0,
-            more,
-            _borrows: PhantomData,
+        // SAFETY: The list is being mapped, and the iterator has its first segment.
+        let result = match unsafe { Segments::describe(list, iter.as_mut_ptr(), more, describe) } {
+            Ok(result) => result,
+            Err(error) => {
+                // The C core has unmapped all.
+                is_mapped.store(false, Release);
+                return Err(MapError::new(error, rq));
+            }
         };
-        let result = describe(&mut segments);
-        let Segments { taken, more, .. } = segments;
-        if more < 0 {
-            // The C core has unmapped all.
-            is_mapped.store(false, Release);
-            return Err(MapError::new(Error::from_errno(more), rq));
-        }
 
         // SAFETY: The list was just mapped for `dev`, which is bound for `'bound`. The pages of a
         // request stay allocated until it is completed. That takes the last `ARef`, and this one is
         // returned only after the list is unmapped.
         let mapped = unsafe { Mapped::new(InRequest(rq), ()) };
         let error = match result {
-            Ok(described) if taken == mapped.raw.sg().size => {
+            Ok(described) => {
                 let mapped = DeviceOwned::new(mapped);
                 return Ok((Self { mapped }, described));
             }
-            Ok(_) => EINVAL,
             Err(error) => error,
         };
 
@@ -359,6 +376,43 @@ pub struct Segments<'a> {
 }
 
 impl Segments<'_> {
+    /// Calls `describe` with the segments of `list`. Returns its result, or [`EINVAL`] if it has
+    /// not taken all of them.
+    ///
+    /// # Errors
+    ///
+    /// The outer error is that of mapping. Then nothing is mapped, else all is.
+    ///
+    /// # Safety
+    ///
+    /// `list` is being mapped with `iter`, which has the first segment. `more` is the result of the
+    /// start.
+    #[inline(always)]
+    unsafe fn describe<R>(
+        list: *mut bindings::dma_phys_sg,
+        iter: *mut bindings::blk_dma_phys_iter,
+        more: c_int,
+        describe: impl FnOnce(&mut Segments<'_>) -> Result<R>,
+    ) -> Result<Result<R>> {
+        // INVARIANT: The caller guarantees it.
+        let mut segments = Segments {
+            list,
+            iter,
+            taken: 0,
+            more,
+            _borrows: PhantomData,
+        };
+        let result = describe(&mut segments);
+
+        if segments.more < 0 {
+            return Err(Error::from_errno(segments.more));
+        }
+        Ok(match result {
+            Ok(_) if segments.taken != segments.size() => Err(EINVAL),
+            result => result,
+        })
+    }
+
     /// Returns the length of all segments in bytes, including those that were taken.
     #[inline]
     pub fn size(&self) -> usize {

@@ -85,6 +85,15 @@ impl<'bound> Queue<'bound> {
     fn map(&self, rq: ARef<Request<Disk<'bound>>>) -> Result<(Map<'bound>, Segments)> {
         let state = &self.state;
 
+        let (map, _) = RequestMapping::map(self.dev, rq, |segments| Ok(segments.count()))?;
+        // SAFETY: Nothing accesses it.
+        let refused = unsafe { IntegrityMapping::map(self.dev, map, |_| Ok(())) };
+        let (error, rq) = refused.err().ok_or(EIO)?.into_parts();
+        // It has no metadata.
+        if error != EINVAL {
+            return Err(EPROTO);
+        }
+
         // The first segment only.
         let refused = RequestMapping::map(self.dev, rq, |segments| Ok(segments.next().is_some()));
         let rq = match refused {

@@ -25,7 +25,8 @@ impl Device<Bound> {
     ///
     /// # Errors
     ///
-    /// Same as [`Device::alloc_irq_vectors`].
+    /// Same as [`Device::alloc_irq_vectors`], and [`EBUSY`] if the device has MSI or MSI-X vectors
+    /// already.
     ///
     /// # Examples
     ///
@@ -50,6 +51,10 @@ impl Device<Bound> {
             ..pin_init::zeroed()
         };
 
+        // The release of one registration would free the vectors of another.
+        if self.has_msi_vectors() {
+            return Err(EBUSY);
+        }
         // SAFETY: `self.as_raw()` is a valid `struct pci_dev`; `affinity` is accessed only during
         // the call, which checks the other arguments.
         let count = unsafe {

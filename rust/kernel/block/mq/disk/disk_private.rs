@@ -2,12 +2,16 @@
 
 //! The private data of a disk, which may outlive the driver.
 
-use super::DiskOperations;
+use super::{
+    DiskOperations,
+    OpenDisk, //
+};
 use crate::{
     bindings,
     container_of,
     error::from_result,
     module::this_module,
+    new_condvar,
     new_mutex,
     prelude::*,
     static_lock_class,
@@ -16,11 +20,13 @@ use crate::{
             Atomic,
             Relaxed, //
         },
+        CondVar,
         Mutex, //
     },
     types::{
         ForeignOwnable,
-        Opaque, //
+        Opaque,
+        ScopeGuard, //
     }, //
 };
 use core::ptr;
@@ -43,9 +49,22 @@ pub(super) struct DiskPrivate {
     /// Marks the disk dead.
     #[pin]
     dead_work: Opaque<bindings::work_struct>,
-    /// From `into_foreign()`. It is valid while the lock is held and it is not [`None`].
     #[pin]
-    data: Mutex<Option<*mut c_void>>,
+    users: Mutex<Users>,
+    /// The last ioctl has returned.
+    #[pin]
+    idle: CondVar,
+}
+
+/// The queue data, and the ioctls that use it.
+///
+/// # Invariants
+///
+/// `data` is [`None`], or came from `into_foreign()` and is valid. It stays valid while `count` is
+/// not 0.
+struct Users {
+    data: Option<*mut c_void>,
+    count: usize,
 }
 
 impl DiskPrivate {
@@ -65,7 +84,12 @@ impl DiskPrivate {
                 disk: Atomic::new(ptr::null_mut()),
                 // INVARIANT: It is initialized, and not queued.
                 dead_work <- new_dead_work(),
-                data <- new_mutex!(Some(data)),
+                // INVARIANT: The caller guarantees that the data came from `into_foreign()`.
+                users <- new_mutex!(Users {
+                    data: Some(data),
+                    count: 0,
+                }),
+                idle <- new_condvar!(),
             }),
             GFP_KERNEL,
         )
@@ -104,10 +128,42 @@ impl DiskPrivate {
         };
     }
 
-    /// Waits for a running ioctl, and makes all later ones fail. Then cancels the work that marks
+    /// Starts to use the queue data, for an ioctl.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the disk is being dropped.
+    fn enter(&self) -> Result<*mut c_void> {
+        let mut users = self.users.lock();
+        let data = users.data.ok_or(ENODEV)?;
+
+        users.count += 1;
+        Ok(data)
+    }
+
+    /// Ends the use of the queue data after [`enter()`](Self::enter).
+    fn leave(&self) {
+        let mut users = self.users.lock();
+
+        users.count -= 1;
+        if users.count == 0 {
+            // With the lock, after which `close()` may return.
+            self.idle.notify_all();
+        }
+    }
+
+    /// Waits for running ioctls, and makes all later ones fail. Then cancels the work that marks
     /// the disk dead, or waits for it.
+    ///
+    /// Afterwards the queue data is not used any longer.
     pub(super) fn close(&self) {
-        *self.data.lock() = None;
+        let mut users = self.users.lock();
+
+        users.data = None;
+        while users.count != 0 {
+            self.idle.wait(&mut users);
+        }
+        drop(users);
         // SAFETY: By the type invariant the work is initialized.
         unsafe { bindings::cancel_work_sync(self.dead_work.get()) };
     }
@@ -139,13 +195,17 @@ unsafe extern "C" fn ioctl_callback<T: DiskOperations>(
     let private = unsafe { &*(*(*bdev).bd_disk).private_data.cast::<DiskPrivate>() };
 
     from_result(|| {
-        let data = private.data.lock();
+        let data = private.enter()?;
+        let _leave = ScopeGuard::new(|| private.leave());
 
         // SAFETY: The data came from `into_foreign()`. It is converted back only after `close()`,
-        // which waits for the lock that is held here.
-        let queue_data = unsafe { T::QueueData::borrow((*data).ok_or(ENODEV)?) };
+        // which waits until this has left.
+        let queue_data = unsafe { T::QueueData::borrow(data) };
+        // SAFETY: The block layer has opened the device, and the caller guarantees that its disk is
+        // one of `T`. The queue data is valid, see above.
+        let disk = unsafe { OpenDisk::new(bdev) };
 
-        T::ioctl(queue_data, cmd, arg)
+        T::ioctl(queue_data, &disk, cmd, arg)
     })
 }
 

@@ -9,6 +9,96 @@ use crate::{
     prelude::*, //
 };
 
+/// The checksum in the protection information of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksum {
+    /// CRC-16 of T10. The protection information has 8 bytes.
+    Crc,
+    /// CRC-64 of NVM Express. The protection information has 16 bytes.
+    Crc64,
+}
+
+impl Checksum {
+    /// Returns the size of the protection information in bytes.
+    pub const fn tuple_size(self) -> u8 {
+        match self {
+            Self::Crc => 8,
+            Self::Crc64 => 16,
+        }
+    }
+
+    fn to_raw(self) -> bindings::blk_integrity_checksum {
+        match self {
+            Self::Crc => bindings::blk_integrity_checksum_BLK_INTEGRITY_CSUM_CRC,
+            Self::Crc64 => bindings::blk_integrity_checksum_BLK_INTEGRITY_CSUM_CRC64,
+        }
+    }
+}
+
+/// The metadata of a block, which is transferred from or to memory of its own.
+///
+/// If the metadata has protection information, the block layer generates and verifies it. If not,
+/// the block layer writes zeroes, unless the submitter provides metadata.
+#[derive(Debug, Clone)]
+pub struct Integrity {
+    /// Length of the metadata in bytes, not 0.
+    pub metadata_size: u8,
+    /// What is in the protection information, if there is any.
+    pub checksum: Option<Checksum>,
+    /// Offset of the protection information in the metadata, in bytes.
+    pub pi_offset: u8,
+    /// Length of the application tag in bytes.
+    pub tag_size: u8,
+    /// The protection information has a reference tag: the number of the block.
+    pub ref_tag: bool,
+    /// Maximum number of segments of the metadata of a transfer.
+    pub max_segments: u16,
+}
+
+impl Integrity {
+    /// The block layer supports metadata.
+    pub const SUPPORTED: bool = cfg!(CONFIG_BLK_DEV_INTEGRITY);
+
+    /// Checks for limits that the block layer would warn about.
+    fn check(&self) -> Result {
+        let pi = self.checksum.map_or(0, Checksum::tuple_size);
+
+        if !Self::SUPPORTED
+            || self.metadata_size == 0
+            || self.max_segments == 0
+            || u32::from(self.pi_offset) + u32::from(pi) > u32::from(self.metadata_size)
+            || (self.checksum.is_none() && self.ref_tag)
+        {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    fn to_raw(&self) -> bindings::blk_integrity {
+        let mut flags = bindings::blk_integrity_flags_BLK_SPLIT_INTERVAL_CAPABLE;
+
+        if self.checksum.is_some() {
+            flags |= bindings::blk_integrity_flags_BLK_INTEGRITY_DEVICE_CAPABLE;
+        }
+        if self.ref_tag {
+            flags |= bindings::blk_integrity_flags_BLK_INTEGRITY_REF_TAG;
+        }
+        bindings::blk_integrity {
+            // CAST: There are fewer than 8 flags.
+            flags: flags as u8,
+            csum_type: self.checksum.map_or(
+                bindings::blk_integrity_checksum_BLK_INTEGRITY_CSUM_NONE,
+                Checksum::to_raw,
+            ),
+            metadata_size: self.metadata_size,
+            pi_offset: self.pi_offset,
+            tag_size: self.tag_size,
+            pi_tuple_size: self.checksum.map_or(0, Checksum::tuple_size),
+            ..pin_init::zeroed()
+        }
+    }
+}
+
 /// Limits and features of a [`Disk`](super::Disk), which the requests to its driver obey.
 ///
 /// The default is a disk with blocks of 512 bytes and without a volatile write cache. It reads and
@@ -43,6 +133,8 @@ pub struct Limits {
     pub fua: bool,
     /// The pages of a request may be another device's memory.
     pub p2p: bool,
+    /// The metadata of the blocks, if there is any.
+    pub integrity: Option<Integrity>,
 }
 
 impl Default for Limits {
@@ -60,6 +152,7 @@ impl Default for Limits {
             write_cache: false,
             fua: false,
             p2p: false,
+            integrity: None,
         }
     }
 }
@@ -83,7 +176,7 @@ impl Limits {
         {
             return Err(EINVAL);
         }
-        Ok(())
+        self.integrity.as_ref().map_or(Ok(()), Integrity::check)
     }
 
     pub(super) fn to_raw(&self) -> Result<bindings::queue_limits> {
@@ -111,6 +204,11 @@ impl Limits {
             max_hw_discard_sectors: self.max_discard_sectors,
             discard_granularity: self.discard_granularity,
             max_write_zeroes_sectors: self.max_write_zeroes_sectors,
+            max_integrity_segments: self.integrity.as_ref().map_or(0, |data| data.max_segments),
+            integrity: self
+                .integrity
+                .as_ref()
+                .map_or_else(pin_init::zeroed, Integrity::to_raw),
             ..pin_init::zeroed()
         })
     }

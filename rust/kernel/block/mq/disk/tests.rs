@@ -9,7 +9,10 @@ use crate::{
             GenDisk,
             GenDiskBuilder, //
         },
-        tag_set::QueueVectors,
+        tag_set::{
+            QueueCounts,
+            QueueVectors, //
+        },
         Batch,
         Op,
         Request,
@@ -41,6 +44,8 @@ use crate::{
 const SECTORS: u64 = 2048;
 const DEPTH: u32 = 8;
 const IOCTL: u32 = 0x5a00;
+/// Executes a request of the driver; writes if the argument is not 0.
+const IOCTL_EXECUTE: u32 = IOCTL + 2;
 
 /// Number in the name of the next disk.
 static NUMBER: Atomic<u32> = Atomic::new(0);
@@ -423,7 +428,8 @@ impl Operations for Scripted {
 }
 
 impl TimeoutOperations for Scripted {
-    fn timeout(queue: &Queue, hw_queue: u32, tag: u32) -> Timeout {
+    fn timeout(queue: &Queue, hw_queue: u32, tag: u32, is_expired: impl Fn() -> bool) -> Timeout {
+        assert!(is_expired());
         let mut log = queue.0.log.lock();
         let _ = log.timeouts.push((hw_queue, tag), GFP_ATOMIC);
         let count = log.timeouts.len();
@@ -439,11 +445,50 @@ impl TimeoutOperations for Scripted {
 }
 
 impl DiskOperations for Scripted {
-    fn ioctl(queue: &Queue, cmd: u32, arg: usize) -> Result<c_int> {
+    fn ioctl(queue: &Queue, disk: &OpenDisk<'_, Self>, cmd: u32, arg: usize) -> Result<c_int> {
         match cmd {
+            IOCTL_EXECUTE => {
+                let mut rq = DriverRequest::new(disk, arg != 0)?;
+
+                assert!(rq.data().address != 0);
+                rq.execute(None)?;
+                assert_eq!(rq.execute(None), Err(EBUSY));
+                Ok(0)
+            }
             IOCTL => Ok(c_int::try_from(arg)? + queue.0.log.lock().requests.len() as c_int),
             _ => Err(ENOTTY),
         }
+    }
+}
+
+/// A driver with queues that are polled.
+struct Polled;
+
+#[vtable]
+impl Operations for Polled {
+    type QueueData = ();
+    type RequestData = ();
+
+    fn new_request_data() -> impl PinInit<(), Error> {
+        Ok(())
+    }
+
+    fn queue_rq(_queue: (), _rq: ARef<Request<Self>>, _is_last: bool) -> Result {
+        Err(EIO)
+    }
+
+    fn commit_rqs(_queue: ()) {}
+
+    fn complete(_rq: ARef<Request<Self>>) {}
+
+    fn poll(_queue: (), _index: u32) -> bool {
+        false
+    }
+}
+
+impl TimeoutOperations for Polled {
+    fn timeout((): (), _index: u32, _tag: u32, _is_expired: impl Fn() -> bool) -> Timeout {
+        Timeout::Restart
     }
 }
 
@@ -1416,6 +1461,37 @@ mod suite {
     }
 
     #[test]
+    fn driver_requests_reach_the_driver() -> Result {
+        let faux = faux(c"rust_disk_driver_request")?;
+        let bench = Bench::new(&faux)?;
+        let file = Opened::new(bench.part())?;
+
+        for (write, result) in [
+            (0, Ok(())),
+            (1, Ok(())),
+            (0, Err(EOPNOTSUPP)),
+            (1, Err(EIO)),
+        ] {
+            bench.script(&[Step::End(result)])?;
+            assert_eq!(file.ioctl(IOCTL_EXECUTE, write), result.map(|()| 0));
+            let record = bench.only();
+            assert_eq!((record.op, record.bytes), (Op::Driver, 0));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn dead_disk_refuses_driver_requests() -> Result {
+        let faux = faux(c"rust_disk_driver_dead")?;
+        let bench = Bench::new(&faux)?;
+        let file = Opened::new(bench.part())?;
+
+        bench.disk.mark_dead();
+        assert_eq!(file.ioctl(IOCTL_EXECUTE, 0), Err(ENODEV));
+        Ok(())
+    }
+
+    #[test]
     fn ioctl_after_drop_fails() -> Result {
         let faux = faux(c"rust_disk_ioctl")?;
         let Bench { disk, state, .. } = Bench::new(&faux)?;
@@ -1554,10 +1630,74 @@ mod suite {
                 first,
                 count: 2,
             };
-            let tags = TagSet::<Scripted>::alloc(None, queues, DEPTH, Some(vectors));
+            let tags = TagSet::<Scripted>::alloc(None, queues.into(), DEPTH, Some(vectors));
             assert_eq!(Arc::pin_init(tags, GFP_KERNEL).map(drop), result);
         }
         Ok(())
+    }
+
+    #[test]
+    fn polled_queues_need_poll() {
+        let queues = QueueCounts {
+            default: 1,
+            poll: 1,
+        };
+        let tags = TagSet::<Scripted>::alloc(None, queues, DEPTH, None);
+
+        assert_eq!(
+            Arc::pin_init(tags, GFP_KERNEL).map(drop).err(),
+            Some(EINVAL)
+        );
+    }
+
+    #[test]
+    fn polled_queues_follow_the_others() -> Result {
+        let queues = QueueCounts {
+            default: 1,
+            poll: 2,
+        };
+        let tags = TagSet::<Polled>::alloc(None, queues, DEPTH, None);
+        let tags = Arc::pin_init(tags, GFP_KERNEL)?;
+        // SAFETY: The tag set is valid, and does not change.
+        let raw = unsafe { &*tags.raw_tag_set() };
+        let counts = raw.map.map(|map| map.nr_queues);
+
+        assert_eq!((raw.nr_hw_queues, raw.nr_maps), (3, 3));
+        assert_eq!(counts, [1, 0, 2]);
+        assert_eq!(raw.map[2].queue_offset, 1);
+        Ok(())
+    }
+
+    #[test]
+    fn invalid_metadata_is_refused() {
+        let invalidate: [fn(&mut Integrity); 4] = [
+            |data| data.metadata_size = 0,
+            |data| data.metadata_size = 15,
+            |data| data.checksum = None,
+            |data| data.max_segments = 0,
+        ];
+        let integrity = Integrity {
+            metadata_size: 16,
+            checksum: Some(Checksum::Crc),
+            pi_offset: 8,
+            tag_size: 2,
+            ref_tag: true,
+            max_segments: 1,
+        };
+        let limits = |integrity| Limits {
+            integrity: Some(integrity),
+            ..Limits::default()
+        };
+
+        assert_eq!(
+            limits(integrity.clone()).to_raw().is_ok(),
+            Integrity::SUPPORTED
+        );
+        for invalidate in invalidate {
+            let mut integrity = integrity.clone();
+            invalidate(&mut integrity);
+            assert_eq!(limits(integrity).to_raw().err(), Some(EINVAL));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     bindings,
-    block::mq::tag_set::QueueVectors,
+    block::mq::tag_set::QueueMaps,
     types::ForeignOwnable, //
 };
 use core::marker::PhantomData;
@@ -31,11 +31,17 @@ pub trait TimeoutOperations: Operations {
     ///
     /// This passes no reference to the request, as the driver has or had it. While this runs, the
     /// request may end, or be requeued and dispatched again, unless a lock of the driver excludes
-    /// that. With an I/O scheduler another request may then have the tag, so the driver checks
-    /// whether the tag still belongs to the same request.
+    /// that. With an I/O scheduler another request may then have the tag. So the driver first looks
+    /// up the command that it executes with this tag, then calls `is_expired`. That returns true
+    /// only if the command is that of the request, and the request is late.
     ///
     /// May sleep. Must not wait for a disk of this driver to be dropped, which waits for this.
-    fn timeout(queue_data: ForeignBorrowed<'_, Self::QueueData>, queue: u32, tag: u32) -> Timeout;
+    fn timeout(
+        queue_data: ForeignBorrowed<'_, Self::QueueData>,
+        queue: u32,
+        tag: u32,
+        is_expired: impl Fn() -> bool,
+    ) -> Timeout;
 }
 
 /// Same as [`OperationsVTable`], for drivers that handle timeouts.
@@ -49,25 +55,38 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
     unsafe extern "C" fn timeout_callback(
         rq: *mut bindings::request,
     ) -> bindings::blk_eh_timer_return {
-        // SAFETY: `rq` is valid, with a queue and a hardware queue. The read of the tag is
-        // volatile, as the tag changes if the driver requeues the request concurrently and there is
-        // an I/O scheduler.
-        let (queue, tag, data) = unsafe {
-            (
-                (*(*rq).mq_hctx).queue_num,
-                (&raw const (*rq).tag).read_volatile(),
-                (*(*rq).q).queuedata,
-            )
-        };
-        let Ok(tag) = u32::try_from(tag) else {
+        // SAFETY: `rq` is valid. The read is volatile, as the tag changes if the driver requeues
+        // the request concurrently and there is an I/O scheduler.
+        let read_tag = || unsafe { (&raw const (*rq).tag).read_volatile() };
+        let raw_tag = read_tag();
+        let Ok(tag) = u32::try_from(raw_tag) else {
             return bindings::blk_eh_timer_return_BLK_EH_DONE;
+        };
+        // SAFETY: `rq` is valid, with a queue and a hardware queue.
+        let (queue, data) = unsafe { ((*(*rq).mq_hctx).queue_num, (*(*rq).q).queuedata) };
+        let is_expired = || {
+            // SAFETY: `rq` is valid. The reads are volatile, as the block layer writes the fields,
+            // and the timer interrupt the time.
+            let (state, late) = unsafe {
+                let now = (&raw const bindings::jiffies).read_volatile();
+
+                (
+                    (&raw const (*rq).state).read_volatile(),
+                    now.wrapping_sub((&raw const (*rq).deadline).read_volatile()),
+                )
+            };
+
+            // CAST: A deadline in the future is negative.
+            state == bindings::mq_rq_state_MQ_RQ_IN_FLIGHT
+                && late as isize >= 0
+                && read_tag() == raw_tag
         };
 
         // SAFETY: Each disk of `T` stores the result of `into_foreign()` there. It converts it back
         // after the disk was deleted, which waits until the queue is not in use. This call uses it.
         let data = unsafe { T::QueueData::borrow(data) };
 
-        match T::timeout(data, queue, tag) {
+        match T::timeout(data, queue, tag, is_expired) {
             Timeout::Done => bindings::blk_eh_timer_return_BLK_EH_DONE,
             Timeout::Restart => bindings::blk_eh_timer_return_BLK_EH_RESET_TIMER,
         }
@@ -77,17 +96,41 @@ impl<T: TimeoutOperations> TimeoutVTable<T> {
     ///
     /// `set` must be a tag set that a [`TagSet`](crate::block::mq::TagSet) is allocating.
     unsafe extern "C" fn map_queues_callback(set: *mut bindings::blk_mq_tag_set) {
-        // SAFETY: `set` is valid and has one map. Its `driver_data` is null, or valid during the
-        // allocation.
-        unsafe {
-            let map = &raw mut (*set).map[0];
+        // SAFETY: `set` is valid, and nothing else accesses it. Its `driver_data` is valid during
+        // the allocation.
+        let (maps, default, read, poll, has_poll) = unsafe {
+            let [default, read, poll] = &mut (*set).map;
 
-            match (*set).driver_data.cast::<QueueVectors<'_>>().as_ref() {
+            (
+                &*(*set).driver_data.cast::<QueueMaps<'_>>(),
+                default,
+                read,
+                poll,
+                (*set).nr_maps > bindings::hctx_type_HCTX_TYPE_POLL,
+            )
+        };
+
+        // If there is one map, the block layer has set its number of queues, and limited it to that
+        // of CPUs.
+        if has_poll {
+            default.nr_queues = maps.counts.default;
+            // Reads use the queues of the first map.
+            read.nr_queues = 0;
+        }
+        // SAFETY: The map is that of a valid tag set, and the device is bound.
+        unsafe {
+            match &maps.vectors {
                 Some(vectors) => {
-                    bindings::blk_mq_map_hw_queues(map, vectors.dev.as_raw(), vectors.first)
+                    bindings::blk_mq_map_hw_queues(default, vectors.dev.as_raw(), vectors.first)
                 }
-                None => bindings::blk_mq_map_queues(map),
+                None => bindings::blk_mq_map_queues(default),
             }
+        }
+        if has_poll {
+            poll.queue_offset = maps.counts.default;
+            poll.nr_queues = maps.counts.poll;
+            // SAFETY: See above.
+            unsafe { bindings::blk_mq_map_queues(poll) };
         }
     }
 

@@ -45,8 +45,21 @@ pub enum Op {
     Discard,
     /// Write zeroes to blocks. It has no data.
     WriteZeroes,
+    /// What the driver itself has submitted, see [`DriverRequest`](super::super::DriverRequest).
+    Driver,
     /// Any other operation. Only drivers that announce support for one get it.
     Other,
+}
+
+/// What the device checks in the protection information of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntegrityChecks {
+    /// The checksum of the data.
+    pub guard: bool,
+    /// The reference tag.
+    pub ref_tag: bool,
+    /// The application tag, which has this value.
+    pub app_tag: Option<u16>,
 }
 
 impl<T: Operations> Request<T> {
@@ -59,7 +72,7 @@ impl<T: Operations> Request<T> {
     ///
     /// /// Returns the range of the disk, in bytes.
     /// fn range<T: Operations>(rq: &Request<T>) -> Result<core::ops::Range<u64>> {
-    ///     if matches!(rq.op(), Op::Flush | Op::Other) {
+    ///     if matches!(rq.op(), Op::Flush | Op::Driver | Op::Other) {
     ///         return Err(EOPNOTSUPP);
     ///     }
     ///     let start = rq.sector() << kernel::block::SECTOR_SHIFT;
@@ -74,6 +87,7 @@ impl<T: Operations> Request<T> {
             bindings::req_op_REQ_OP_FLUSH => Op::Flush,
             bindings::req_op_REQ_OP_DISCARD => Op::Discard,
             bindings::req_op_REQ_OP_WRITE_ZEROES => Op::WriteZeroes,
+            bindings::req_op_REQ_OP_DRV_IN | bindings::req_op_REQ_OP_DRV_OUT => Op::Driver,
             _ => Op::Other,
         }
     }
@@ -95,6 +109,31 @@ impl<T: Operations> Request<T> {
     #[inline]
     pub fn no_retry(&self) -> bool {
         self.flags() & FAILFAST != 0
+    }
+
+    /// Returns what the device checks in the metadata of the request, or [`None`] if there is no
+    /// metadata.
+    pub fn integrity_checks(&self) -> Option<IntegrityChecks> {
+        if self.flags() & (1 << bindings::req_flag_bits___REQ_INTEGRITY) == 0 {
+            return None;
+        }
+        // SAFETY: See `flags()`. A request with metadata has a bio. The helper allows for a bio
+        // that has none.
+        let (flags, app_tag) = unsafe {
+            let bio = (*self.0.get()).bio;
+
+            (
+                bindings::bio_integrity_flags(bio),
+                bindings::bio_integrity_app_tag(bio),
+            )
+        };
+        let has = |flag| flags & flag != 0;
+
+        Some(IntegrityChecks {
+            guard: has(bindings::bip_flags_BIP_CHECK_GUARD),
+            ref_tag: has(bindings::bip_flags_BIP_CHECK_REFTAG),
+            app_tag: has(bindings::bip_flags_BIP_CHECK_APPTAG).then_some(app_tag),
+        })
     }
 
     #[inline]
@@ -316,8 +355,8 @@ impl<T: Operations> Request<T> {
         Self::requeue_after(this, Delta::ZERO)
     }
 
-    /// Same as [`requeue()`](Self::requeue), after `delay`. It is less if another request of the
-    /// disk is requeued with a shorter delay.
+    /// Same as [`requeue()`](Self::requeue), after `delay`. If another request of the disk is
+    /// requeued meanwhile, the delay of that one applies to both, from then on.
     ///
     /// # Errors
     ///
@@ -350,6 +389,16 @@ impl<T: Operations> Request<T> {
 }
 
 impl<T: Operations> RequestDataWrapper<T> {
+    /// Returns a pointer to the data of the driver.
+    ///
+    /// # Safety
+    ///
+    /// `this` must point to a live allocation of at least the size of `Self`.
+    pub(crate) unsafe fn data_ptr(this: *mut Self) -> *mut T::RequestData {
+        // SAFETY: The caller guarantees that the allocation has this field.
+        unsafe { &raw mut (*this).data }
+    }
+
     /// Initializes the private data of a request that belongs to the block layer.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         const {

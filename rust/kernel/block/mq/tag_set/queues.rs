@@ -27,6 +27,38 @@ use core::{
 #[cfg(CONFIG_PCI)]
 use crate::pci::IrqVectorRegistration;
 
+/// Numbers of hardware queues.
+///
+/// The first `default` queues have an interrupt. The polled ones follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Queues with an interrupt.
+    pub default: u32,
+    /// Queues whose submitters poll for completions, see [`Operations::poll`].
+    pub poll: u32,
+}
+
+impl QueueCounts {
+    /// Returns the number of all queues.
+    fn total(&self) -> Result<u32> {
+        self.default.checked_add(self.poll).ok_or(EINVAL)
+    }
+}
+
+impl From<u32> for QueueCounts {
+    /// No queue is polled.
+    fn from(default: u32) -> Self {
+        Self { default, poll: 0 }
+    }
+}
+
+/// How the hardware queues are mapped to CPUs. Used only while a tag set is allocated.
+pub(crate) struct QueueMaps<'a> {
+    pub(crate) counts: QueueCounts,
+    /// The vectors of the queues that are not polled, if they have their own.
+    pub(crate) vectors: Option<QueueVectors<'a>>,
+}
+
 /// The interrupt vectors of the hardware queues.
 pub(crate) struct QueueVectors<'a> {
     pub(crate) dev: &'a Device<Bound>,
@@ -63,30 +95,32 @@ impl<T: TimeoutOperations> TagSet<T> {
     /// - [`ENOMEM`] if there is no memory for the requests, or [`Operations::new_request_data`]
     ///   fails.
     pub fn with_timeout(nr_hw_queues: u32, num_tags: u32) -> impl PinInit<Self, Error> {
-        Self::alloc(None, nr_hw_queues, num_tags, None)
+        Self::alloc(None, nr_hw_queues.into(), num_tags, None)
     }
 
-    /// Same as [`TagSet::with_timeout`], with the requests on the NUMA node of `dev`.
+    /// Same as [`TagSet::with_timeout`], with the requests on the NUMA node of `dev`, and queues
+    /// that are polled.
     ///
     /// # Errors
     ///
-    /// Same as [`TagSet::with_timeout`].
+    /// Same as [`TagSet::with_timeout`], and [`EINVAL`] if queues are polled but there is no
+    /// [`Operations::poll`].
     pub fn for_device(
         dev: &Device<Bound>,
-        nr_hw_queues: u32,
+        queues: QueueCounts,
         num_tags: u32,
     ) -> impl PinInit<Self, Error> + use<'_, T> {
-        Self::alloc(Some(dev), nr_hw_queues, num_tags, None)
+        Self::alloc(Some(dev), queues, num_tags, None)
     }
 
     /// Same as [`TagSet::for_device`] for the device of the vectors, with queue `i` mapped to the
-    /// CPUs of the interrupt vector `first_vector + i`.
+    /// CPUs of the interrupt vector `first_vector + i`, unless it is polled.
     ///
     /// If one of the vectors has no affinity, the queues are spread over all CPUs.
     ///
     /// # Errors
     ///
-    /// Same as [`TagSet::with_timeout`], and [`EINVAL`] if one of the vectors does not exist.
+    /// Same as [`TagSet::for_device`], and [`EINVAL`] if one of the vectors does not exist.
     ///
     /// # Examples
     ///
@@ -103,7 +137,7 @@ impl<T: TimeoutOperations> TagSet<T> {
     /// ) -> Result<Arc<TagSet<T>>> {
     ///     let queues = u32::try_from(vectors.len() - 1)?;
     ///
-    ///     Arc::pin_init(TagSet::for_vectors(vectors, 1, queues, 64), GFP_KERNEL)
+    ///     Arc::pin_init(TagSet::for_vectors(vectors, 1, queues.into(), 64), GFP_KERNEL)
     /// }
     /// # Ok::<(), Error>(())
     /// ```
@@ -111,7 +145,7 @@ impl<T: TimeoutOperations> TagSet<T> {
     pub fn for_vectors<'a>(
         vectors: &IrqVectorRegistration<'a>,
         first_vector: u32,
-        nr_hw_queues: u32,
+        queues: QueueCounts,
         num_tags: u32,
     ) -> impl PinInit<Self, Error> + use<'a, T> {
         let vectors = QueueVectors {
@@ -120,19 +154,25 @@ impl<T: TimeoutOperations> TagSet<T> {
             count: vectors.len(),
         };
 
-        Self::alloc(Some(vectors.dev), nr_hw_queues, num_tags, Some(vectors))
+        Self::alloc(Some(vectors.dev), queues, num_tags, Some(vectors))
     }
 
     pub(crate) fn alloc<'a>(
         dev: Option<&'a Device<Bound>>,
-        nr_hw_queues: u32,
+        counts: QueueCounts,
         queue_depth: u32,
         vectors: Option<QueueVectors<'a>>,
     ) -> impl PinInit<Self, Error> + use<'a, T> {
         try_pin_init!(Self {
             inner <- Opaque::try_ffi_init(move |slot: *mut bindings::blk_mq_tag_set| {
+                let maps = QueueMaps { counts, vectors };
                 // The block layer would warn about a vector that does not exist.
-                if vectors.as_ref().is_some_and(|vectors| !vectors.suffice_for(nr_hw_queues)) {
+                let too_few = |vectors: &QueueVectors<'_>| !vectors.suffice_for(counts.default);
+                if maps.vectors.as_ref().is_some_and(too_few) {
+                    return Err(EINVAL);
+                }
+                // The block layer polls such a queue without a check.
+                if counts.default == 0 || (counts.poll != 0 && !T::HAS_POLL) {
                     return Err(EINVAL);
                 }
 
@@ -140,25 +180,24 @@ impl<T: TimeoutOperations> TagSet<T> {
                     // SAFETY: `dev` is a reference to a device, so the pointer is valid.
                     unsafe { bindings::dev_to_node(dev.as_raw()) }
                 });
-                let driver_data = vectors.as_ref().map_or(ptr::null(), ptr::from_ref);
                 let set = bindings::blk_mq_tag_set {
                     ops: TimeoutVTable::<T>::build(),
-                    nr_hw_queues,
+                    nr_hw_queues: counts.total()?,
                     queue_depth,
                     numa_node,
                     cmd_size: size_of::<RequestDataWrapper<T>>().try_into()?,
-                    nr_maps: 1,
-                    driver_data: driver_data.cast_mut().cast(),
+                    nr_maps: if counts.poll == 0 { 1 } else { bindings::hctx_type_HCTX_MAX_TYPES },
+                    driver_data: ptr::from_ref(&maps).cast_mut().cast(),
                     ..pin_init::zeroed()
                 };
 
                 // SAFETY: `slot` is valid for writes.
                 unsafe { slot.write(set) };
                 // SAFETY: The tag set was just initialized. The callbacks that run during the
-                // allocation use `driver_data`, which points to `vectors` or is null.
+                // allocation use `driver_data`, which points to `maps`.
                 to_result(unsafe { bindings::blk_mq_alloc_tag_set(slot) })?;
                 // The number of queues does not change, so they are mapped only during the
-                // allocation, and `vectors` is not used any longer.
+                // allocation, and `maps` is not used any longer.
                 // SAFETY: See above.
                 unsafe { (*slot).driver_data = ptr::null_mut() };
                 Ok::<(), Error>(())
