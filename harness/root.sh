@@ -217,7 +217,7 @@ cache_clean() {
 	cache=$(cd "$cache" && pwd -P)
 	exec {cache_lock}>>"$cache/lock"
 	flock --nonblock "$cache_lock" || die "another run is using $cache"
-	for name in bench build docs tree root initramfs log root.lock \
+	for name in bench build docs module tree root initramfs log root.lock \
 		kernel-{tree,base,debug,arm64,arm64-tags,arm,ppc64le}.lock; do
 		[[ -e $cache/$name ]] || continue
 		say "removing $(short_path "$cache/$name")"
