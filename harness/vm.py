@@ -47,7 +47,8 @@ def languages(flavour):
 # These go into the initramfs if the kernel has them as modules.
 MODULES = ["nvme", *DRIVERS.values(), "edu_phys", "rust_edu_phys",
            "edu_peer_phys", "rust_edu_peer_phys", "dma_phys_peer_test",
-           "raw_hazards", "dma_phys_benchmark", "rust_dma_phys_benchmark"]
+           "raw_hazards", "dma_phys_benchmark", "rust_dma_phys_benchmark",
+           "nd_pmem", "nd_e820"]
 
 CMB_BYTES = 16 << 20
 
@@ -264,7 +265,8 @@ def module_files(kernel):
         return [path for path in order if path != files[name]] + [files[name]]
 
     return {name: list(dict.fromkeys(load_order(name)))
-            for name in MODULES if name in files}
+            for name in [*MODULES, *getattr(kernel, "drivers", ())]
+            if name in files}
 
 
 def initramfs(kernel):
@@ -299,7 +301,7 @@ def _copy_contents(tree, contents, modules):
                              capture_output=True, check=True).stdout.split()
     for applet in set(applets) - {"busybox"}:
         (tree / "bin" / applet).symlink_to("busybox")
-    for name in MODULES:
+    for name in {*MODULES, *modules}:
         order = [path.name for path in modules.get(name, [])]
         (tree / f"modules/{name}.order").write_text("\n".join(order))
 
@@ -327,6 +329,7 @@ REPORT = re.compile("|".join([
     r"DMA-API: ", r"kmemleak: [1-9]\d* new suspected",
     r"\[DMA (Read|Write)", r"IO_PAGE_FAULT", r"viommu.* fault from EP",
     r"virtio_iommu.* fault from EP", r"panicked at ",
+    r"unexpected IRQ trap", r"No irq handler for", r"irq \d+: nobody cared",
 ]))
 # Lines that match and are no complaint: each boot prints them.
 HARMLESS = re.compile("|".join([

@@ -6,6 +6,7 @@ one of them, a Job is a fio that runs on its disk. A Guest also records the kern
 log and QEMU's trace events, which do not depend on the driver.
 """
 
+import base64
 import contextlib
 import dataclasses
 import itertools
@@ -15,10 +16,11 @@ import re
 import subprocess
 import time
 import traceback
+import zlib
 
 import pytest
 
-from harness import vm
+from harness import oracle, vm
 
 # Seconds after which something hangs that normally takes a few.
 TIMEOUT = 60
@@ -198,6 +200,105 @@ class Guest:
         """Wait for an event that matches the pattern."""
         wait_until(lambda: self.events(event, pattern), seconds,
                    lambda: f"no {event} '{pattern}'")
+
+
+# --- programs -----------------------------------------------------------------
+
+def write_program(guest, name, text):
+    """Write a program into a guest, as /tmp/<name>.py."""
+    text = base64.b64encode(zlib.compress(text.encode())).decode()
+    guest.sh("python3 -c \"import base64, zlib; open('/tmp/"
+             f"{name}.py', 'wb').write(zlib.decompress(base64.b64decode('{text}')))\"")
+
+
+# vectors <disk> <verb>:<offset>:<start>.<length>+...: move data between the disk and
+# ranges of memory, in one request. Prints bytes, the SHA-256 of the data, and whether
+# the bytes around it are unchanged; or the name of an errno.
+VECTORS = """
+import errno, hashlib, mmap, os, sys
+memory = memoryview(mmap.mmap(-1, 1 << 18))
+disk = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT)
+for word in sys.argv[2:]:
+    verb, offset, text = word.split(":")
+    ranges = [list(map(int, each.split("."))) for each in text.split("+")]
+    parts = [memory[start:start + length] for start, length in ranges]
+    wanted = bytearray(os.urandom(len(memory)))
+    memory[:] = wanted
+    move = os.preadv if verb == "read" else os.pwritev
+    try:
+        moved = move(disk, parts, int(offset))
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+        continue
+    for start, length in ranges:
+        wanted[start:start + length] = memory[start:start + length]
+    digest = hashlib.sha256(b"".join(parts)[:moved]).hexdigest()
+    print(moved, digest, memory == wanted)
+"""
+
+
+def vectors(verb, offset, ranges):
+    """An argument of the program: ranges are (start, length)."""
+    return f"{verb}:{offset}:" + "+".join(f"{start}.{length}"
+                                          for start, length in ranges)
+
+
+def check_moved(disk, verb, offset, length, line):
+    """A line of a program reports that all data was moved, and no other memory.
+
+    Data that was written becomes what the disk must hold.
+    """
+    assert line.count(" ") == 2, (verb, offset, line)
+    moved, digest, is_rest_unchanged = line.split()
+    assert (int(moved), is_rest_unchanged) == (length, "True")
+    if verb == "write":
+        data = disk.read(offset, length)
+        disk.expect(offset, data)
+    else:
+        data = disk.expected_data(offset, length)
+    assert digest == oracle.sha256(data)
+
+
+def shapes(block):
+    """{name: ranges of memory, as (start, length)}. Their sum is whole blocks."""
+    odd = [4, 508, 100, 412]
+    rest = [block - 1024] if block > 1024 else []
+    lengths = odd + rest
+    return {
+        # One after the other.
+        "adjacent": [(sum(lengths[:n]), length)
+                     for n, length in enumerate(lengths)],
+        # With gaps between them; the fourth is in two pages.
+        "apart": list(zip((0, 5120, 10192, 16184, 20516), lengths)),
+        # Whole blocks with a gap between them.
+        "blocks": [(100, block), (28972, block)],
+        # Not aligned to the 4 bytes that the disk requires.
+        "byte": [(1, block)],
+    }
+
+
+def check_odd_vectors(guest, device, disk, has_sgl):
+    """Vectors of 4, 508, 100 and 412 bytes work with SGLs. An odd start is EINVAL.
+
+    Without SGLs a request cannot have gaps, and only whole blocks can be split.
+    """
+    moves = []
+    for name, ranges in shapes(disk.block_size).items():
+        length = sum(length for _, length in ranges)
+        moves += [(name, verb, ranges, length,
+                   0 if verb == "read" else disk.allocate(length))
+                  for verb in ("read", "write")]
+    words = " ".join(vectors(verb, offset, ranges)
+                     for _, verb, ranges, _, offset in moves)
+    lines = guest.sh(f"python3 /tmp/vectors.py {device} {words}").splitlines()
+    assert len(lines) == len(moves), lines
+    for (name, verb, _, length, offset), line in zip(moves, lines):
+        may_fail = not has_sgl and name != "blocks"
+        if line == "EINVAL" and (name == "byte" or may_fail):
+            continue
+        assert name != "byte", (verb, line)
+        check_moved(disk, verb, offset, length, line)
+    assert disk.first_difference() is None
 
 
 # --- steps of a boot ----------------------------------------------------------

@@ -23,11 +23,11 @@ from block_guest import check_step, step
 from harness import oracle, vm
 
 # The namespaces of each controller: one whose data is known, two for file systems made
-# by the kernel's driver and by the driver under test, and one for fio. xfs needs 300
-# MiB.
-KNOWN, FS_KERNEL, FS_TESTED, FIO = 1, 2, 3, 4
+# by the kernel's driver and by the driver under test, one for fio, and one that is
+# larger than what QEMU discards with one command, 2 GiB. xfs needs 300 MiB.
+KNOWN, FS_KERNEL, FS_TESTED, FIO, LARGE = 1, 2, 3, 4, 5
 SIZES = {KNOWN: 16 << 20, FS_KERNEL: 400 << 20, FS_TESTED: 400 << 20,
-         FIO: 64 << 20}
+         FIO: 64 << 20, LARGE: 5 << 30}
 # The debug kernel reads a megabyte in a third of a second.
 SMALL_SIZES = SIZES | {KNOWN: 4 << 20}
 
@@ -303,6 +303,16 @@ def each_processor_has_a_queue(guest):
         assert used == {str(number) for number in range(1, count + 1)}
 
 
+@check(needs=ours)
+def interrupts_are_named_after_their_queues(guest):
+    """Number 0 is the admin queue."""
+    for number, _ in enumerate(guest.controllers):
+        names = [f"{guest.driver}{number}q{queue}"
+                 for queue in range(guest.boot.queues() + 1)]
+        guest.vm.sh("; ".join(f"grep -qw {name} /proc/interrupts || "
+                              f"{{ echo no {name}; exit 1; }}" for name in names))
+
+
 # --- data -------------------------------------------------------------------
 
 def ranges_of(controller, is_slow):
@@ -429,6 +439,27 @@ def whole_disk_is_discarded_and_zeroed(guest):
             assert all(not any(disk.read(block << 12, 4096))
                        for block in blocks)
         assert is_hole(disk, 0, disk.size)
+
+
+@check(needs=base)
+def large_disk_is_discarded_within_the_limit_of_a_command(guest):
+    """QEMU ignores a range that exceeds its limit (DMRSL), and reports success."""
+    for controller in guest.controllers:
+        disk, device = controller.namespaces[LARGE], controller.device[LARGE]
+        offsets = [0, disk.size // 2, disk.size - 4096]
+        guest.vm.sh("head -c 4096 /dev/urandom >/tmp/r; "
+                    f"for offset in {' '.join(map(str, offsets))}; do "
+                    f"/usr/bin/dd if=/tmp/r of={device} seek=$offset bs=4096 count=1 "
+                    "oflag=direct,seek_bytes conv=notrunc 2>/dev/null; done")
+        assert all(any(disk.read(offset, 4096)) for offset in offsets)
+        guest.read_events()
+        guest.vm.sh(f"/usr/sbin/blkdiscard -f {device}")
+        events = guest.read_events()
+        assert is_hole(disk, 0, disk.size)
+        assert not [text for name, text in events if name == DSM_LIMIT]
+        # The disk has more than two times the limit.
+        assert len([text for name, text in events
+                    if name == "pci_nvme_io_cmd" and "DSM" in text]) >= 3
 
 
 @check(needs=untranslated)
@@ -788,7 +819,8 @@ def kernel_driver_reads_filesystems_that_were_changed(guest):
 
 # QEMU's trace events. ub is undefined behaviour.
 ERROR_EVENTS = ("pci_nvme_err_", "pci_nvme_ub_")
-EVENTS = ["pci_nvme_io_cmd", "pci_nvme_admin_cmd", "pci_nvme_map_sgl",
+DSM_LIMIT = "pci_nvme_dsm_single_range_limit_exceeded"
+EVENTS = ["pci_nvme_io_cmd", "pci_nvme_admin_cmd", "pci_nvme_map_sgl", DSM_LIMIT,
           "pci_nvme_map_prp", "pci_nvme_create_sq", "pci_nvme_mmio_doorbell_sq",
           *(f"{name}*" for name in ERROR_EVENTS)]
 

@@ -17,8 +17,8 @@ import time
 import pytest
 
 import nbd
-from block_guest import (EVENTS, TIMEOUT, VERIFY, WRITE, Controller, Guest,
-                         check_step, fio_on_host, step)
+from block_guest import (EVENTS, REQUEST_TIMEOUT_MS, TIMEOUT, VERIFY, WRITE,
+                         Controller, Guest, check_step, fio_on_host, step)
 from harness import oracle, vm
 
 # The namespaces of the first controller: one without errors, and one with errors at
@@ -36,6 +36,8 @@ ERRORS = [{"iotype": "read", "sector": BAD_READ >> 9},
 LONG = f"{WRITE} --size=12M"
 # How often a command is retried.
 RETRIES = 3
+# The timeout of a request that no test has changed, in ms.
+DEFAULT_TIMEOUT_MS = 30000
 # For fio: go on after errors of reads and of writes.
 GO_ON = f"--ignore_error={errno.ENODATA},{errno.ENODATA}"
 
@@ -276,6 +278,29 @@ def function_reset_is_survived(m):
         m.vm.sh(f"echo 1 >/sys/bus/pci/devices/{m.a.pci}/reset")
         m.wait_event("pci_nvme_pci_reset")
     assert m.events("pci_nvme_mmio_start_success")
+
+
+@check
+def function_reset_is_short(m):
+    """Requests do not wait until they time out, which takes 30 s by default."""
+    m.a.set_timeout(DEFAULT_TIMEOUT_MS)
+    try:
+        # A busy host may delay one of them.
+        assert min(seconds_of_reset(m) for _ in range(2)) < 1
+    finally:
+        m.a.set_timeout(REQUEST_TIMEOUT_MS)
+
+
+def seconds_of_reset(m):
+    """From a reset until 20 more requests have completed."""
+    device = m.a.device()
+    with m.io_on_both():
+        start, end = m.vm.sh(
+            f"read -r start _ </proc/uptime; echo 1 >$PCI/devices/{m.a.pci}/reset "
+            f"&& wait_busy {device} 20 && read -r end _ </proc/uptime && "
+            "echo $start $end").split()
+        assert "timed out" not in m.log()
+    return float(end) - float(start)
 
 
 # --- controllers that do not recover ------------------------------------------

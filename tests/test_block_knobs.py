@@ -62,8 +62,10 @@ class Boot:
     parameters: str = ""
     append: str = ""
     memory: str = "1G"
-    # The number of I/O queues; None if it may be one or two.
+    # The number of I/O queues; None if it may be one or two. And the kind of their
+    # interrupts in /proc/interrupts.
     queues: int | None = 2
+    interrupts: str = "PCI-MSIX"
     # Attributes of the first disk.
     attributes: tuple = ()
     # A pattern for the only line that each driver logs, "" if it logs none.
@@ -179,6 +181,8 @@ class Controller:
         queues, *values = text.splitlines()
         assert self.boot.queues in (None, int(queues))
         assert values == [value for _, value in self.boot.attributes]
+        lines = self.vm.sh(f"grep -w {self.driver}0q1 /proc/interrupts").splitlines()
+        assert len(lines) == 1 and self.boot.interrupts in lines[0], lines
 
     def move(self):
         """The first data of all disks is right, and written data is on the image."""
@@ -239,10 +243,8 @@ BOOTS = [
     Boot("mqes-1", (("mqes", 1),), long=False,
          attributes=(("queue/nr_requests", "1"),)),
     Boot("one-vector", (("msix_qsize", 1),), queues=1, long=False),
-    Boot("no-msi", append="pci=nomsi", queues=1, long=False),
-    # Without huge pages, the block layer has no blocks that are larger than a page.
-    Boot("blocks", blocks=(512, 1024, 2048, 4096), skipped=(8192,),
-         line=SKIPPED.format(5, 13), long=False),
+    Boot("no-msi", append="pci=nomsi", queues=1, interrupts="IO-APIC", long=False),
+    Boot("blocks", blocks=(512, 1024, 2048, 4096, 8192, 16384), long=False),
     # The drivers have at most 4096 entries, one of which stays empty.
     Boot("mqes-65535", (("mqes", 65535),), parameters="depth=65535",
          attributes=(("queue/nr_requests", "4095"),)),

@@ -23,6 +23,9 @@ from harness import oracle, vm
 LONG = f"{WRITE} --size=12M"
 # Errors of I/O on a file of a disk that was removed. ENOSPC, as its capacity is 0.
 GONE = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOSPC)
+# It never ends: the machine shuts down meanwhile.
+ENDLESS = ("--rw=randwrite --bs=4k --size=12M --ioengine=libaio --iodepth=256 "
+           "--time_based --runtime=3600")
 # How often a driver is unbound and bound under load.
 ROUNDS = 100
 FEW_ROUNDS = 10
@@ -34,7 +37,7 @@ UNBIND_TIMEOUT = 20
 MACHINE = dataclasses.replace(
     vm.MACHINES["direct"], memory="1G",
     slots=("bus=below", "bus=pcie.0,addr=8"),
-    devices=("pcie-root-port,id=below,bus=pcie.0,addr=9,chassis=1",))
+    devices=("pcie-root-port,id=below,bus=pcie.0,addr=9,chassis=1,x-speed=2_5",))
 
 
 def device(number):
@@ -103,6 +106,9 @@ class Machine(Guest):
         assert fio_on_host(self.a.disks[0], f"{LONG} --verify_only").ok
 
 
+# A line of the kernel log.
+SHUTDOWN = "check: shutdown"
+
 CHECKS = []
 # Checks after the programs of the host are unmounted: 9p does not support suspend.
 LAST = []
@@ -165,6 +171,31 @@ def check_filesystem(m, mkfs, kind):
     m.plug()
     assert m.a.device() == name
     m.vm.sh(f"{mount} && cmp /tmp/data /tmp/mnt/data && umount /tmp/mnt")
+    m.check_works()
+
+
+# --- PCI errors ---------------------------------------------------------------
+
+@check()
+def io_continues_after_a_fatal_pci_error(m):
+    """Of the port. The kernel resets the bus below it, with the controller (AER).
+
+    QEMU's controllers cannot report errors themselves. Its port has the lowest speed,
+    or the kernel would wait for a link that stays inactive after a reset.
+    """
+    # Without CONFIG_PCIEASPM the kernel does not ask the firmware for it.
+    assert re.search(r"_OSC: OS now controls \[.*\bAER\b", m.vm.console())
+    m.clear_logs()
+    other = m.b.start(LONG)
+    job = m.a.start_busy(LONG)
+    injected = m.vm.qmp("human-monitor-command",
+                        **{"command-line": "pcie_aer_inject_error below DLP"})
+    assert injected.startswith("OK"), injected
+    m.wait_log("device recovery successful")
+    assert job.result().ok and other.result().ok
+    assert fio_on_host(m.a.disks[0], f"{LONG} --verify_only").ok
+    assert m.events("pci_nvme_pci_reset")
+    assert "controller failed" not in m.log()
     m.check_works()
 
 
@@ -300,7 +331,11 @@ class Boot:
                 self._run_all(guest, disks, results)
             with step(results, "shutdown"):
                 events = [event for event, _ in guest.read_trace()]
-                assert events.count("pci_nvme_mmio_shutdown_set") == 2, events
+                assert events.count("pci_nvme_mmio_shutdown_set") == 2
+                # Requests of the shutdown have completed, or wait.
+                errors = re.findall(r"I/O error, dev [cr]nvme.*",
+                                    guest.console().rpartition(SHUTDOWN)[2])
+                assert errors == []
             with step(results, "log"):
                 assert guest.reports() == [], guest.full_log()
         return results
@@ -318,10 +353,12 @@ class Boot:
         guest.sh("copy_programs /usr/bin/fio")
         for language, m in machines.items():
             self._run_checks(m, language, self.select(LAST), results)
-        # At shutdown each driver has one controller.
+        # At shutdown each driver has one controller, with a fio that does not end.
         first, *_, last = machines.values()
-        first.a.bind()
-        last.b.bind()
+        for controller in (first.a, last.b):
+            controller.bind()
+            controller.start_busy(ENDLESS)
+        guest.sh(f"echo {SHUTDOWN} >/dev/kmsg")
         guest.read_trace()
 
     @staticmethod

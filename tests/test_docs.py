@@ -29,7 +29,7 @@ def blocks():
     for page in docs.pages():
         text = (docs.kernels.REPO / "Documentation" / f"{page}.rst").read_text()
         named = {}
-        for block in re.finditer(r"^\.\. code-block:: (\w+)\n((?: +:.*\n)*)\n"
+        for block in re.finditer(r"^\.\. code-block:: (c|rust)\n((?: +:.*\n)*)\n"
                                  r"((?:[ \t]+.*\n|\n)+)", text, re.M):
             language, options, code = block.groups()
             code = named.get(language, "") + textwrap.dedent(code)

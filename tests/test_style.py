@@ -18,7 +18,7 @@ import pytest
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 KERNEL_PARTS = ["drivers", "kernel", "block", "include", "rust", "samples"]
-ALL_PARTS = [*KERNEL_PARTS, "Documentation", "tests", "harness", ".ci"]
+ALL_PARTS = [*KERNEL_PARTS, "Documentation", "tests", "harness", "module", ".ci"]
 
 
 def ours(*patterns, tops=KERNEL_PARTS):
