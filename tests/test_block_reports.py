@@ -75,7 +75,7 @@ print(json.dumps(count))
 """,
     # mmap <peer> <failures>: map the CMB of the peer until so many maps have failed,
     # each at another allocation of this task. Prints the numbers of failures and maps.
-    "mmap": """
+    "map_peer": """
 import mmap, os, sys
 peer, wanted = sys.argv[1], int(sys.argv[2])
 cmb = os.open(f"/sys/bus/pci/devices/{peer}/p2pmem/allocate", os.O_RDWR)
@@ -271,7 +271,7 @@ def failing_maps_hold_nothing(m):
     owner = m.controllers[1]
     m.vm.sh("cd $DEBUG; echo 0 >failslab/verbose; cd fail_page_alloc; "
             "echo 0 >verbose; echo 0 >min-order; echo N >ignore-gfp-wait")
-    end = m.vm.try_sh(f"python3 /tmp/mmap.py {owner.pci} {FAILURES}",
+    end = m.vm.try_sh(f"python3 /tmp/map_peer.py {owner.pci} {FAILURES}",
                       REQUESTS_TIMEOUT)
     m.vm.sh("cd $DEBUG/fail_page_alloc; echo 1 >min-order; "
             "echo Y >ignore-gfp-wait")
