@@ -16,7 +16,7 @@ import tempfile
 import pytest
 
 from block_guest import (TIMEOUT, VERIFY, Job, check_step, fio_on_host, step,
-                         wait_until)
+                         wait_until, write_program)
 from harness import oracle, vm
 
 # Each image: its first bytes are known, the program MOVE writes as many after them,
@@ -119,8 +119,7 @@ class Boot:
         return args
 
     def _run_drivers(self, guest, images, results):
-        guest.sh("python3 -c \"open('/tmp/move.py', 'wb').write("
-                 f"bytes.fromhex('{MOVE.encode().hex()}'))\"")
+        write_program(guest, "move", MOVE)
         names = guest.sh("controllers").split()
         assert len(names) == len(vm.DRIVERS) == len(images)
         controllers = [Controller(guest, self, driver, pci, row)

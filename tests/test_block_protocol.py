@@ -18,7 +18,7 @@ import pytest
 
 import fake_nvme
 from block_guest import (REQUEST_TIMEOUT_MS, TIMEOUT, VERIFY, WRITE, Controller,
-                         Guest, check_step, step, wait_until)
+                         Guest, check_step, step, wait_until, write_program)
 from fake_commands import (CRD_SHIFT, DISK_BYTES, DNR, FEATURE_HOST_BEHAVIOR,
                            INTERNAL, INVALID_FIELD, LOG_BYTE, Properties)
 from fake_nvme import Rule
@@ -703,8 +703,7 @@ class Boot:
 
     def _run_all(self, guest, fake, results):
         for name, text in PROGRAMS.items():
-            guest.sh(f"python3 -c \"open('/tmp/{name}.py', 'wb').write("
-                     f"bytes.fromhex('{text.encode().hex()}'))\"")
+            write_program(guest, name, text)
         guest.sh("echo 20 >/proc/sys/kernel/hung_task_timeout_secs")
         cover_registers(guest, fake)
         for language, driver in vm.DRIVERS.items():

@@ -81,8 +81,7 @@ static int nvme_phys_check_passthru(const struct nvme_passthru_cmd64 *user)
 
 	if (bytes < 0)
 		return bytes;
-	if (user->flags || user->cdw2 || user->cdw3 || user->metadata ||
-	    user->metadata_len || user->data_len != bytes)
+	if (nvme_phys_user_cmd_has_reserved(user) || user->data_len != bytes)
 		return -EINVAL;
 	return 0;
 }
@@ -105,7 +104,7 @@ static int nvme_phys_passthru(struct nvme_phys *ctrl,
 			      struct nvme_passthru_cmd64 *user)
 {
 	void *data __free(kfree) = NULL;
-	struct nvme_command cmd = {};
+	struct nvme_command cmd;
 	u32 result = 0;
 	int err;
 
@@ -118,14 +117,7 @@ static int nvme_phys_passthru(struct nvme_phys *ctrl,
 	if (!data)
 		return -ENOMEM;
 
-	cmd.common.opcode = user->opcode;
-	cmd.common.nsid = cpu_to_le32(user->nsid);
-	cmd.common.cdw10 = cpu_to_le32(user->cdw10);
-	cmd.common.cdw11 = cpu_to_le32(user->cdw11);
-	cmd.common.cdw12 = cpu_to_le32(user->cdw12);
-	cmd.common.cdw13 = cpu_to_le32(user->cdw13);
-	cmd.common.cdw14 = cpu_to_le32(user->cdw14);
-	cmd.common.cdw15 = cpu_to_le32(user->cdw15);
+	cmd = nvme_phys_user_cmd(user);
 	err = nvme_phys_run_passthru(ctrl, &cmd, data, user->timeout_ms,
 				     &result);
 	if (err >= 0)
@@ -138,8 +130,8 @@ static int nvme_phys_passthru(struct nvme_phys *ctrl,
 
 /* ---- ioctl(2) ---- */
 
-static int nvme_phys_user_cmd(struct nvme_phys_ns *ns, bool admin,
-			      struct nvme_passthru_cmd64 *user)
+static int nvme_phys_run_user_cmd(struct nvme_phys_ns *ns, bool admin,
+				  struct nvme_passthru_cmd64 *user)
 {
 	return admin ? nvme_phys_passthru(ns->ctrl, user) :
 		       nvme_phys_io_cmd(ns, user);
@@ -157,7 +149,7 @@ static int nvme_phys_user_cmd32(struct nvme_phys_ns *ns, bool admin,
 	if (copy_from_user(&user, arg,
 			   offsetofend(struct nvme_passthru_cmd, timeout_ms)))
 		return -EFAULT;
-	err = nvme_phys_user_cmd(ns, admin, &user);
+	err = nvme_phys_run_user_cmd(ns, admin, &user);
 	if (err >= 0 && put_user((u32)user.result, &arg->result))
 		return -EFAULT;
 	return err;
@@ -171,7 +163,7 @@ static int nvme_phys_user_cmd64(struct nvme_phys_ns *ns, bool admin,
 
 	if (copy_from_user(&user, arg, sizeof(user)))
 		return -EFAULT;
-	err = nvme_phys_user_cmd(ns, admin, &user);
+	err = nvme_phys_run_user_cmd(ns, admin, &user);
 	if (err >= 0 && put_user(user.result, &arg->result))
 		return -EFAULT;
 	return err;

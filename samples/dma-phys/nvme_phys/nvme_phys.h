@@ -271,8 +271,33 @@ int nvme_phys_ioctl(struct block_device *bdev, blk_mode_t mode,
 		    unsigned int cmd, unsigned long arg);
 
 /* I/O commands of programs (passthru.c) */
-int nvme_phys_io_cmd(struct nvme_phys_ns *ns,
-		     struct nvme_passthru_cmd64 *user);
+int nvme_phys_io_cmd(struct nvme_phys_ns *ns, struct nvme_passthru_cmd64 *user);
+
+/* A field is set that is reserved, or not supported. */
+static inline bool
+nvme_phys_user_cmd_has_reserved(const struct nvme_passthru_cmd64 *user)
+{
+	return user->flags || user->cdw2 || user->cdw3 || user->metadata ||
+	       user->metadata_len;
+}
+
+/* The command of a program, without its data. */
+static inline struct nvme_command
+nvme_phys_user_cmd(const struct nvme_passthru_cmd64 *user)
+{
+	return (struct nvme_command){
+		.common = {
+			.opcode = user->opcode,
+			.nsid = cpu_to_le32(user->nsid),
+			.cdw10 = cpu_to_le32(user->cdw10),
+			.cdw11 = cpu_to_le32(user->cdw11),
+			.cdw12 = cpu_to_le32(user->cdw12),
+			.cdw13 = cpu_to_le32(user->cdw13),
+			.cdw14 = cpu_to_le32(user->cdw14),
+			.cdw15 = cpu_to_le32(user->cdw15),
+		},
+	};
+}
 
 /* Timeout, reset, failure, suspend (recovery.c) */
 bool nvme_phys_in_recovery(const struct nvme_phys *ctrl);

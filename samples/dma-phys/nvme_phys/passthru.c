@@ -45,26 +45,10 @@ static int nvme_phys_check_io_cmd(const struct nvme_phys_ns *ns,
 
 	if (bytes < 0)
 		return bytes;
-	if (user->flags || user->cdw2 || user->cdw3 || user->metadata ||
-	    user->metadata_len || user->data_len != bytes ||
+	if (nvme_phys_user_cmd_has_reserved(user) || user->data_len != bytes ||
 	    user->nsid != ns->id)
 		return -EINVAL;
 	return 0;
-}
-
-static void nvme_phys_set_user_cmd(struct nvme_command *cmd,
-				   const struct nvme_passthru_cmd64 *user)
-{
-	cmd->common = (struct nvme_common_command){
-		.opcode = user->opcode,
-		.nsid = cpu_to_le32(user->nsid),
-		.cdw10 = cpu_to_le32(user->cdw10),
-		.cdw11 = cpu_to_le32(user->cdw11),
-		.cdw12 = cpu_to_le32(user->cdw12),
-		.cdw13 = cpu_to_le32(user->cdw13),
-		.cdw14 = cpu_to_le32(user->cdw14),
-		.cdw15 = cpu_to_le32(user->cdw15),
-	};
 }
 
 /* The status of the controller, or -errno if it has not completed the command. */
@@ -117,8 +101,7 @@ static int nvme_phys_execute_io_cmd(struct request *rq,
  * * -ENODEV - the controller or the disk is gone
  * * -EIO - the controller failed or was reset, or it was stopped
  */
-int nvme_phys_io_cmd(struct nvme_phys_ns *ns,
-		     struct nvme_passthru_cmd64 *user)
+int nvme_phys_io_cmd(struct nvme_phys_ns *ns, struct nvme_passthru_cmd64 *user)
 {
 	struct nvme_phys_request *nreq;
 	struct request *rq;
@@ -141,7 +124,7 @@ int nvme_phys_io_cmd(struct nvme_phys_ns *ns,
 	rq->timeout = msecs_to_jiffies(user->timeout_ms);
 	nreq = blk_mq_rq_to_pdu(rq);
 	nreq->status = 0;
-	nvme_phys_set_user_cmd(&nreq->cmd, user);
+	nreq->cmd = nvme_phys_user_cmd(user);
 	user->result = 0;
 	err = nvme_phys_execute_io_cmd(rq, user);
 	blk_mq_free_request(rq);
